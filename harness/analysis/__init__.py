@@ -1,0 +1,1 @@
+"""Analyse: samples to a table with intervals and verdicts, and a ranking. Pure; reads the run directory."""

@@ -1,0 +1,1 @@
+"""Train: data, networks, training, tuning, evaluation. The only importer of TensorFlow."""

@@ -1,0 +1,1 @@
+"""Report: figures, the page, machine-readable tables. The only importer of matplotlib."""

@@ -1,0 +1,1 @@
+"""Export: config.pbtxt, backends, parity with the reference."""

@@ -1,0 +1,1 @@
+"""Serve: embedded, container, remote; control plane; telemetry. The only importer of Docker."""
