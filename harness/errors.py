@@ -32,7 +32,10 @@ class HarnessError(Exception):
         """Return ``where: what. Remedy.`` with the parts that are there."""
         sentence = f"{self.where}: {self.what}" if self.where else self.what
         sentence = sentence.rstrip(".") + "."
-        return f"{sentence} {self.remedy.rstrip('.')}." if self.remedy else sentence
+        if self.remedy is None:
+            return sentence
+        stop = "" if self.remedy.endswith((".", "?")) else "."
+        return f"{sentence} {self.remedy}{stop}"
 
 
 class UsageError(HarnessError):

@@ -55,7 +55,7 @@ class ServerConfiguration(Frozen):
     instances: PositiveInt = 1
     kind: Literal["cpu", "gpu"] = "cpu"
     gpus: tuple[NonNegativeInt, ...] = ()
-    max_batch_size: PositiveInt = 64
+    max_batch_size: NonNegativeInt = 64
     dynamic_batching: DynamicBatching | None = None
 
     @property

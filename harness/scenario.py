@@ -1,48 +1,57 @@
-"""What to measure: the words of a sweep, and a scenario file read into them.
+"""A scenario: what to measure, as a YAML file read into a frozen :class:`Scenario`.
 
-A scenario is a YAML file. :func:`read_scenario` turns it into a frozen :class:`Scenario`, or says in
-one sentence which line and key is wrong, what was expected there, and the nearest right spelling.
+A wrong file gets one sentence: the line, the key, what was expected there, and the nearest right
+spelling.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+import yaml
 from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationError,
     field_validator,
     model_validator,
 )
 
+from harness.errors import UsageError
 from harness.point import DynamicBatching, Frozen
 
-__all__ = ["Measure", "Scenario", "ServerSpec", "Slo", "Sweep"]
+if TYPE_CHECKING:
+    from pathlib import Path
 
-MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
-DURATION_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+    from pydantic_core import ErrorDetails
 
+__all__ = [
+    "Measure",
+    "Scenario",
+    "ServerSpec",
+    "Slo",
+    "Sweep",
+    "parse_scenario",
+    "read_scenario",
+]
 
-def _seconds(value: object) -> object:
-    """Turn ``"250ms"`` into seconds; a bare number is refused, since its unit would be a guess."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s|min|m|h)\s*", value)
-        if match:
-            return float(match[1]) * DURATION_UNITS_S[match[2]]
-    raise ValueError("expected a duration with its unit, such as 250ms, 1s or 5m")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
+UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+LARGEST_FILE_BYTES = 1_000_000
 
 
 def _fraction(value: object) -> object:
     """Turn ``"15%"`` into 0.15; a number is taken as the fraction it is."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value)):
-        return float(match[1]) / 100
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    raise ValueError("expected a percentage such as 15%")
+    if isinstance(value, str):
+        if match := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value):
+            return float(match[1]) / 100
+        raise ValueError("expected a percentage such as 15%")
+    return value
 
 
 def _listed(value: object) -> object:
@@ -50,79 +59,113 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
-Fraction = Annotated[float, BeforeValidator(_fraction)]
+Name = Annotated[str, Field(pattern=NAME)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, allow_inf_nan=False)]
 
 
-class ServerSpec(Frozen):
+class Timed(Frozen):
+    """A record whose durations may be written with their unit: ``window: 250ms`` sets ``window_s``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _durations(cls, data: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
+        if not isinstance(data, dict):
+            return data
+        read = dict(data)
+        for field in cls.model_fields:
+            short = field.removesuffix("_s")
+            if short == field or short not in read:
+                continue
+            if field in read:
+                raise ValueError(f"{short} and {field} are the same: give one of them")
+            read[field] = _seconds(read.pop(short), short)
+        return read
+
+
+def _seconds(value: object, key: str) -> float | None:
+    """Turn ``"250ms"`` into seconds. A bare number is refused, since its unit would be a guess."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s|min|m|h)\s*", str(value))
+    if match is None:
+        raise ValueError(f"{key}: expected a duration with its unit, such as 250ms, 1s or 5m")
+    return float(match[1]) * UNITS_S[match[2]]
+
+
+class ServerSpec(Timed):
     """Where the model is served.
 
     Attributes:
-        kind: ``embedded`` (a real ``tritonserver`` process, no container), ``container`` or ``remote``.
-        ready_timeout_s: how long the server and a model may take to become ready.
+        kind: ``embedded`` is a real ``tritonserver`` process, no container needed.
         http_port, grpc_port, metrics_port: 0 picks a free one.
+        ready_timeout_s: how long the server, or a model, may take to become ready.
     """
 
     kind: Literal["embedded"] = "embedded"
-    http_port: NonNegativeInt = 0
-    grpc_port: NonNegativeInt = 0
-    metrics_port: NonNegativeInt = 0
-    ready_timeout_s: Annotated[Seconds, Field(alias="ready_timeout")] = 60.0
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    ready_timeout_s: Seconds = 60.0
 
 
 class Sweep(Frozen):
-    """The axes. Every combination is a point; the first two belong to the server, the rest to the load."""
+    """The axes: every combination is a point. A single value may stand for a list of one.
+
+    ``max_batch_size`` left out means the exported model's own.
+    """
 
     instances: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = (1,)
     dynamic_batching: Annotated[tuple[DynamicBatching | None, ...], BeforeValidator(_listed)] = (
         None,
     )
-    max_batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = (64,)
+    max_batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] | None = None
     protocol: Annotated[tuple[Literal["http", "grpc"], ...], BeforeValidator(_listed)] = ("http",)
     batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = (1,)
-    concurrency: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = ()
-    rate: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_listed)] = ()
-    arrivals: Annotated[tuple[Literal["poisson", "constant"], ...], BeforeValidator(_listed)] = (
-        "poisson",
-    )
+    concurrency: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] | None = None
+    rate: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_listed)] | None = None
+    arrivals: Literal["poisson", "constant"] = "poisson"
     max_in_flight: PositiveInt = 256
 
     @field_validator("*")
     @classmethod
-    def _distinct(cls, value: Any) -> Any:  # noqa: ANN401 - every axis has its own type
-        if isinstance(value, tuple) and len(set(value)) != len(value):
-            raise ValueError("expected each value once")
+    def _usable_axis(cls, value: Any) -> Any:  # noqa: ANN401 - every axis has its own type
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("the axis is empty: give at least one value")
+            if len(set(value)) != len(value):
+                raise ValueError("a value stands twice: give each value once")
         return value
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
-        for axis in ("instances", "dynamic_batching", "max_batch_size", "protocol", "batch_size"):
-            if not getattr(self, axis):
-                raise ValueError(f"the axis {axis} is empty: give at least one value")
-        if not self.concurrency and not self.rate:
-            raise ValueError("no load: give concurrency (closed loop) or rate (open loop)")
+    def _loaded(self) -> Self:
+        if self.concurrency is None and self.rate is None:
+            raise ValueError("no load: give concurrency (a closed loop) or rate (an open loop)")
         return self
 
 
-class Measure(Frozen):
+class Measure(Timed):
     """How each point is measured.
 
     Attributes:
         window_s: length of one measured window.
         passes: how often every point is visited, each time in another random order.
-        max_passes: how often it may be visited until ``target`` is met.
+        max_passes: how often it may be visited until ``target`` is met; as ``passes`` if left out.
         target: relative half-width of the 95 % interval that is aimed for, by quantity.
         warmup_min_s, warmup_max_s: bounds on what is left out before the window.
+        request_timeout_s: after this long a request has failed.
+        sentinels: measure one point at the start, in the middle and at the end, to show drift.
         seed: seeds every random choice.
     """
 
-    window_s: Annotated[Seconds, Field(alias="window")] = 1.0
+    window_s: Seconds = 1.0
     passes: Annotated[int, Field(ge=1, le=1000)] = 4
     max_passes: Annotated[int, Field(ge=1, le=1000)] | None = None
     target: dict[Literal["throughput", "p99"], Fraction] = Field(default_factory=dict)
-    warmup_min_s: Annotated[Seconds, Field(alias="warmup_min")] = 0.2
-    warmup_max_s: Annotated[Seconds, Field(alias="warmup_max")] = 2.0
-    request_timeout_s: Annotated[Seconds, Field(alias="request_timeout")] = 30.0
+    warmup_min_s: Seconds = 0.2
+    warmup_max_s: Seconds = 2.0
+    request_timeout_s: Seconds = 30.0
+    sentinels: bool = True
     seed: NonNegativeInt = 7
 
     @model_validator(mode="after")
@@ -131,30 +174,155 @@ class Measure(Frozen):
             raise ValueError(f"max_passes {self.max_passes} is below passes {self.passes}")
         if self.warmup_max_s < self.warmup_min_s:
             raise ValueError("warmup_max is below warmup_min")
-        for name, half_width in self.target.items():
-            if half_width <= 0:
-                raise ValueError(f"target {name}: expected more than 0%")
+        for quantity, half_width in self.target.items():
+            if half_width == 0:
+                raise ValueError(f"target {quantity}: an interval of 0% takes for ever; give more")
         return self
 
 
-class Slo(Frozen):
+class Slo(Timed):
     """The service level objective: the bounds within which a configuration may win.
 
     Attributes:
-        p99_s: the largest 99th percentile of latency, in seconds; ``None`` for no bound.
-        errors: the largest share of failed requests.
+        p99_s: the largest 99th percentile of latency; ``None`` for no bound.
+        errors: the largest share of requests that may fail.
     """
 
-    p99_s: Annotated[Seconds, Field(alias="p99")] | None = None
+    p99_s: Seconds | None = None
     errors: Fraction = 0.0
 
 
 class Scenario(Frozen):
     """A scenario as resolved: every default filled in."""
 
-    name: Annotated[str, Field(pattern=MODEL_NAME)]
-    model: Annotated[str, Field(pattern=MODEL_NAME)] = "cnn"
+    name: Name
+    model: Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(min_length=1)] = ("cnn",)
     server: ServerSpec = ServerSpec()
     sweep: Sweep
     measure: Measure = Measure()
     slo: Slo = Slo()
+
+
+def read_scenario(path: Path) -> tuple[Scenario, str]:
+    """Read a scenario file.
+
+    Returns:
+        The scenario, named after the file unless it names itself, and the text it was read from.
+
+    Raises:
+        UsageError: the file is missing or wrong, with the line and the way out.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise UsageError("too large for a scenario", where=str(path))
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the scenario cannot be read ({error.strerror})",
+            where=str(path),
+            remedy="Give the path of a YAML file, such as scenarios/quickstart.yaml",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError("the scenario is not UTF-8 text", where=str(path)) from error
+    return parse_scenario(text, name=path.stem, where=str(path)), text
+
+
+def parse_scenario(text: str, *, name: str, where: str) -> Scenario:
+    """Parse the text of a scenario; ``where`` names it in errors.
+
+    Raises:
+        UsageError: it is wrong, with the line and the way out.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_repeated_keys(root, where)
+        data = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UsageError(f"not valid YAML ({error.problem})", where=f"{where}{line}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"not valid YAML ({error})", where=where) from error
+    if not isinstance(data, dict):
+        raise UsageError(
+            "expected keys such as model: and sweep:",
+            where=where,
+            remedy="Start from scenarios/quickstart.yaml",
+        )
+    try:
+        return Scenario.model_validate({"name": name, **data})
+    except ValidationError as error:
+        raise _explain(error.errors()[0], root, where) from error
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
+    """YAML would silently keep the last of two equal keys."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_keys(item, where)
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise UsageError(
+                    f"{key.value} stands twice (first on line {seen[key.value]})",
+                    where=f"{where}:{line}",
+                    remedy="Keep one of them",
+                )
+            seen[key.value] = line
+            _refuse_repeated_keys(value, where)
+
+
+def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> UsageError:
+    """Turn pydantic's first complaint into a sentence with the line, the key and the way out."""
+    path = [str(part) for part in problem["loc"]]
+    node, line, keys = root, 1, list[str]()
+    for part in path:
+        found = _child(node, part)
+        if found is None:
+            continue  # a union's branch or a missing key: the enclosing place is the best there is
+        node, line = found
+        keys.append(part)
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    remedy = None
+    if problem["type"] == "extra_forbidden":
+        right = _keys_beside(path[:-1])
+        close = difflib.get_close_matches(path[-1], right, n=1)
+        message = "unknown key"
+        remedy = f"Did you mean {close[0]}?" if close else "Known here: " + ", ".join(right)
+    elif problem["type"] == "missing":
+        message = f"{path[-1]} is missing"
+    elif isinstance(problem["input"], str | int | float | bool):
+        message = f"{message}, not {problem['input']!r}"
+    place = ".".join(keys)
+    return UsageError(
+        f"{place}: {message}" if place else message, where=f"{where}:{line}", remedy=remedy
+    )
+
+
+def _child(node: yaml.Node | None, part: str) -> tuple[yaml.Node, int] | None:
+    """The value under a key or index and the line it stands on; ``window_s`` is found as ``window``."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value in (part, part.removesuffix("_s")):
+                return value, key.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+        item = node.value[int(part)]
+        return item, item.start_mark.line + 1
+    return None
+
+
+def _keys_beside(path: list[str]) -> list[str]:
+    """The keys that are known at ``path``, as a user writes them."""
+    kinds: dict[str, type[Frozen]] = {
+        "server": ServerSpec,
+        "sweep": Sweep,
+        "measure": Measure,
+        "slo": Slo,
+    }
+    kind: type[Frozen] = kinds.get(path[0], Scenario) if path else Scenario
+    if "dynamic_batching" in path:
+        kind = DynamicBatching
+    fields = list(kind.model_fields)
+    return [name.removesuffix("_s") for name in fields] if issubclass(kind, Timed) else fields

@@ -1,0 +1,198 @@
+"""The bench that one trial after the other is measured on: a server, a load generator, a thermometer.
+
+A trial goes like this: set the server to the configuration (load paused) and read back what became of
+it; give the generator its level; wait until the warm-up has passed; take the server's statistics, wait
+for the window to pass, take them again; fetch the samples. Load never drains between two levels of one
+configuration, and the difference of the two statistics covers exactly the window.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.archive import SAMPLE_DTYPE, TrialRecord
+from harness.errors import EnvironmentFailedError
+from harness.load.driver import Driver, Target
+from harness.repository.configuration import differences, with_server_configuration
+from harness.servers import serving
+from harness.servers.control import Control, difference
+from harness.servers.staging import staged
+from harness.servers.telemetry import Telemetry
+from harness.statistics.truncation import mser5
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from harness.point import ServerConfiguration
+    from harness.repository.exported import ExportedModel
+    from harness.scenario import Scenario
+    from harness.servers.server import Server
+    from harness.sweep import PlannedTrial
+
+__all__ = ["Bench", "Measured", "open_bench"]
+
+# How often the server and the generator are looked at while a window passes, in seconds.
+WATCH_INTERVAL_S = 0.2
+# How often the warm-up is judged, in seconds.
+SETTLE_INTERVAL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One finished trial, to be sealed.
+
+    Attributes:
+        record: what was asked for and what was seen.
+        samples: structured array of ``archive.SAMPLE_DTYPE``, shape (requests,).
+        telemetry: rows of ``archive.TELEMETRY_COLUMNS`` since the trial before.
+    """
+
+    record: TrialRecord
+    samples: npt.NDArray[np.void]
+    telemetry: list[tuple[int, str, int, float, int]]
+
+
+@dataclass
+class Bench:
+    """Everything that is up while trials are measured.
+
+    Attributes:
+        refused: configurations that the server would not take, by key, with the reason; it outlives the
+            bench, so that none is tried on every pass.
+    """
+
+    scenario: Scenario
+    models: Mapping[str, ExportedModel]
+    server: Server
+    control: Control
+    driver: Driver
+    telemetry: Telemetry
+    refused: dict[str, str]
+    current: ServerConfiguration | None = None
+    requested: dict[str, Any] = field(default_factory=dict)
+    effective: dict[str, Any] | None = None
+
+    def failure(self) -> str | None:
+        """What broke the server or the generator, one sentence; ``None`` while both are up."""
+        return self.server.failure() or self.driver.failure()
+
+    def measure(self, trial: PlannedTrial, index: int) -> Measured:
+        """Measure one trial. What goes wrong ends up in its record, never in an exception."""
+        started = datetime.now(UTC)
+        seen: dict[str, Any] = {}
+        samples = np.empty(0, dtype=SAMPLE_DTYPE)
+        try:
+            self._configure(trial.point.configuration)
+            samples = self._load(trial, seen)
+        except EnvironmentFailedError as error:
+            seen["failure"] = self.failure() or str(error)
+        record = TrialRecord(
+            index=index,
+            pass_index=trial.pass_index,
+            role=trial.role,
+            point=trial.point,
+            started_utc=started,
+            requested=self.requested,
+            effective=self.effective,
+            differences=differences(self.requested, self.effective) if self.effective else (),
+            **seen,
+        )
+        return Measured(record, samples, self.telemetry.drain())
+
+    def _configure(self, configuration: ServerConfiguration) -> None:
+        """Set the running server to ``configuration``, without load, and read back the effective one."""
+        if configuration == self.current:
+            return
+        model = self.models[configuration.model]
+        self.current, self.effective = None, None
+        self.requested = with_server_configuration(model.configuration, configuration)
+        if configuration.key in self.refused:
+            raise EnvironmentFailedError(self.refused[configuration.key])
+        timeout_s = self.scenario.server.ready_timeout_s
+        self.driver.pause(timeout_s=self.scenario.measure.request_timeout_s)
+        try:
+            self.control.load(model.name, self.requested, deadline_s=timeout_s)
+            self.effective = self.control.effective_configuration(model.name)
+        except EnvironmentFailedError as error:
+            if self.failure() is None:
+                self.refused[configuration.key] = str(error)
+            raise
+        self.current = configuration
+
+    def _load(self, trial: PlannedTrial, seen: dict[str, Any]) -> npt.NDArray[np.void]:
+        """Send the trial's load, note the window in ``seen``, and return the samples."""
+        measure, point = self.scenario.measure, trial.point
+        model = point.configuration.model
+        self.driver.level(point.workload, point.load, request_timeout_s=measure.request_timeout_s)
+        seen["level_start_ns"] = time.monotonic_ns()
+        seen["warmup_reason"] = self._settle()
+        first = self.control.snapshot(model)
+        seen["window_start_ns"] = first.edge_ns
+        self._watch(first.edge_ns + round(measure.window_s * 1e9))
+        last = self.control.snapshot(model)
+        seen["window_end_ns"] = last.edge_ns
+        seen["statistics"] = difference(first, last)
+        samples, seen["generator"] = self.driver.collect(first.edge_ns, last.edge_ns)
+        return samples
+
+    def _settle(self) -> str:
+        """Wait until the warm-up has passed, and say how that was judged."""
+        measure = self.scenario.measure
+        start = time.monotonic()
+        time.sleep(measure.warmup_min_s)
+        while True:
+            truncation = mser5(self.driver.latencies())
+            elapsed_s = time.monotonic() - start
+            if truncation.settled:
+                return f"{elapsed_s:.2f} s, {truncation.reason}"
+            if elapsed_s >= measure.warmup_max_s:
+                return f"{elapsed_s:.2f} s, the longest allowed; {truncation.reason}"
+            time.sleep(SETTLE_INTERVAL_S)
+
+    def _watch(self, end_ns: int) -> None:
+        """Let the window pass; a server or generator that dies in it ends it."""
+        while (left_s := (end_ns - time.monotonic_ns()) / 1e9) > 0:
+            time.sleep(min(left_s, WATCH_INTERVAL_S))
+            if (failure := self.failure()) is not None:
+                raise EnvironmentFailedError(failure)
+
+
+@contextmanager
+def open_bench(
+    scenario: Scenario,
+    models: Mapping[str, ExportedModel],
+    logs: Path,
+    run_id: str,
+    refused: dict[str, str],
+) -> Iterator[Bench]:
+    """Bring the server, the load generator and the telemetry up, and down again in order.
+
+    Raises:
+        EnvironmentFailedError: one of them does not come up.
+    """
+    with ExitStack() as stack:
+        folders = {name: model.folder for name, model in models.items()}
+        repository = stack.enter_context(staged(folders, run_id))
+        server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
+        control = stack.enter_context(Control(server.endpoints))
+        model = models[scenario.model[0]]
+        target = Target(
+            http=f"{server.endpoints.host}:{server.endpoints.http_port}",
+            grpc=f"{server.endpoints.host}:{server.endpoints.grpc_port}",
+            model=model.name,
+            batched=model.configuration.get("max_batch_size", 0) > 0,
+            reference=model.reference,
+        )
+        driver = stack.enter_context(Driver(target, logs=logs, seed=scenario.measure.seed))
+        telemetry = stack.enter_context(Telemetry())
+        telemetry.start(lambda: [*server.processes(), ("generator", driver.pid)])
+        yield Bench(scenario, models, server, control, driver, telemetry, refused)

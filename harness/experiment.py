@@ -1,0 +1,202 @@
+"""From a scenario to a run directory: the one place that orchestrates.
+
+Nothing here judges a number: that is for those who read the run.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness import __version__
+from harness.archive import Outcome, RunRecord
+from harness.bench import open_bench
+from harness.errors import EnvironmentFailedError, HarnessError, InterruptedRunError
+from harness.host import git_revision, host_facts, package_versions
+from harness.repository.exported import ExportedModel, open_model
+from harness.sweep import Seen, estimate_s, schedule, sweep_points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from harness.archive import RunDirectory, TrialRecord
+    from harness.bench import Measured
+    from harness.point import Point
+    from harness.scenario import Scenario
+    from harness.sweep import PlannedTrial
+
+__all__ = ["Plan", "Progress", "make_plan", "run_experiment"]
+
+ATTEMPTS = 2  # a trial that broke is repeated once
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scenario with all that is needed to start it.
+
+    Attributes:
+        scenario: the scenario as resolved.
+        text: the file as the user wrote it.
+        models: the exported models by name.
+        points: everything that is measured.
+        trials: the trials of the passes that are certain.
+        estimate_s: how long these will take, in seconds.
+    """
+
+    scenario: Scenario
+    text: str
+    models: Mapping[str, ExportedModel]
+    points: tuple[Point, ...]
+    trials: tuple[PlannedTrial, ...]
+    estimate_s: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        done, planned: trials.
+        elapsed_s, remaining_s: seconds; the rest is judged by the pace so far.
+        trial: the trial just sealed.
+        throughput: its inferences per second, right answers only.
+        p99_ms: its 99th percentile of latency; NaN without right answers.
+    """
+
+    done: int
+    planned: int
+    elapsed_s: float
+    remaining_s: float
+    trial: TrialRecord
+    throughput: float
+    p99_ms: float
+
+
+def make_plan(scenario: Scenario, text: str, models_root: Path) -> Plan:
+    """Look up the models and unroll the sweep; nothing is started.
+
+    Raises:
+        UsageError: a model that was not exported, or a sweep that does not fit it.
+    """
+    models = {name: open_model(models_root, name) for name in scenario.model}
+    limits = {name: model.configuration.get("max_batch_size", 0) for name, model in models.items()}
+    points = sweep_points(scenario, limits)
+    trials = tuple(schedule(points, scenario.measure))
+    return Plan(scenario, text, models, points, trials, estimate_s(trials, scenario.measure))
+
+
+def run_experiment(
+    plan: Plan,
+    run: RunDirectory,
+    *,
+    command: tuple[str, ...] = (),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    """Measure everything into ``run``, an empty run directory.
+
+    Raises:
+        InterruptedRunError: the user stopped it; what was measured is in ``run``.
+        EnvironmentFailedError: the server, every configuration, or the load generator failed.
+    """
+    record = _new_record(plan, command)
+    run.write_record(record)
+    end: dict[str, Any] = {"status": "failed", "status_reason": "ended unexpectedly"}
+    try:
+        end |= {"server": _measure_all(plan, run, record.run_id, on_progress)}
+        end |= {"status": "complete", "status_reason": ""}
+    except KeyboardInterrupt as interrupt:
+        end |= {"status": "interrupted", "status_reason": "stopped by the user"}
+        raise InterruptedRunError("interrupted", where=str(run.path)) from interrupt
+    except HarnessError as error:
+        end |= {"status_reason": str(error)}
+        raise
+    finally:
+        run.write_record(record.model_copy(update={**end, "finished_utc": datetime.now(UTC)}))
+
+
+def _new_record(plan: Plan, command: tuple[str, ...]) -> RunRecord:
+    return RunRecord(
+        harness_version=__version__,
+        run_id=secrets.token_hex(6),
+        name=plan.scenario.name,
+        created_utc=datetime.now(UTC),
+        scenario=plan.scenario.model_dump(mode="json"),
+        scenario_text=plan.text,
+        seed=plan.scenario.measure.seed,
+        command=command,
+        planned_trials=len(plan.trials),
+        host=host_facts(),
+        packages=package_versions(),
+        model={name: model.record for name, model in plan.models.items()},
+        git_revision=git_revision(Path(__file__).parent),
+    )
+
+
+def _measure_all(
+    plan: Plan, run: RunDirectory, run_id: str, on_progress: Callable[[Progress], None]
+) -> dict[str, Any]:
+    """Walk the schedule; a trial that broke is repeated once, on a new bench where the old one broke.
+
+    Returns:
+        What the server said of itself.
+    """
+    seen = Seen()
+    refused: dict[str, str] = {}
+    configurations = {point.configuration.key for point in plan.points}
+    trials = schedule(plan.points, plan.scenario.measure, seen)
+    pending = next(trials, None)
+    started, sealed, done, attempt = time.monotonic(), 0, 0, 1
+    server: dict[str, Any] = {}
+    while pending is not None:
+        with open_bench(plan.scenario, plan.models, run.logs, run_id, refused) as bench:
+            server = bench.server.describe()
+            while pending is not None:
+                sealed += 1
+                measured = bench.measure(pending, sealed)
+                run.seal_trial(measured.record, measured.samples, measured.telemetry)
+                if refused.keys() >= configurations:
+                    raise EnvironmentFailedError(
+                        f"no configuration can be served: {next(iter(refused.values()))}"
+                    )
+                broke = measured.record.failure is not None
+                if broke and attempt < ATTEMPTS and pending.point.configuration.key not in refused:
+                    attempt += 1
+                else:
+                    attempt, done = 1, done + 1
+                    progress = _progress(measured, done, len(plan.trials), started)
+                    _remember(seen, measured, progress)
+                    on_progress(progress)
+                    pending = next(trials, None)
+                if bench.failure() is not None:
+                    break
+    return server
+
+
+def _progress(measured: Measured, done: int, planned: int, started: float) -> Progress:
+    """Judge a trial just well enough to show it and to decide on further passes."""
+    record, samples = measured.record, measured.samples
+    throughput, p99_ms = float("nan"), float("nan")
+    if record.failure is None and record.window_start_ns and record.window_end_ns:
+        done_ns = samples["done_ns"]
+        inside = (done_ns >= record.window_start_ns) & (done_ns < record.window_end_ns)
+        right = samples[inside & (samples["outcome"] == Outcome.OK)]
+        throughput = float(right["batch"].sum()) / record.window_s
+        if len(right):
+            latency_ms = (right["done_ns"] - right["scheduled_ns"]) / 1e6
+            p99_ms = float(np.percentile(latency_ms, 99))
+    elapsed_s = time.monotonic() - started
+    remaining_s = elapsed_s / done * max(planned - done, 0)
+    return Progress(done, max(planned, done), elapsed_s, remaining_s, record, throughput, p99_ms)
+
+
+def _remember(seen: Seen, measured: Measured, progress: Progress) -> None:
+    if measured.record.failure is None and measured.record.role == "point":
+        key = measured.record.point.key
+        seen.throughput.setdefault(key, []).append(progress.throughput)
+        seen.p99_ms.setdefault(key, []).append(progress.p99_ms)

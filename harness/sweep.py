@@ -1,0 +1,216 @@
+"""From a scenario to the ordered trials: randomised blocks, seeded.
+
+Every pass visits all server configurations in random order and, within each, its workloads and load
+levels in random order, so that the machine's drift lands in the interval and not in the ranking
+(randomised complete blocks: Fisher, *The Design of Experiments*, 1935, chapter IV).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from itertools import groupby, product
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.point import ClosedLoad, OpenLoad, Point, ServerConfiguration, Workload
+from harness.statistics.intervals import interval_of_passes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from harness.point import Load
+    from harness.scenario import Measure, Scenario
+
+__all__ = [
+    "MOST_POINTS",
+    "PlannedTrial",
+    "Seen",
+    "estimate_s",
+    "plan_pass",
+    "schedule",
+    "sentinel",
+    "sweep_points",
+]
+
+MOST_POINTS = 10_000
+
+# What an estimate assumes before anything was measured, in seconds (measured on a 2-core machine).
+TRIAL_OVERHEAD_S = 0.15
+RECONFIGURATION_S = 1.2
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One point in one pass, not measured yet."""
+
+    pass_index: int
+    point: Point
+    role: Literal["point", "sentinel"] = "point"
+
+
+@dataclass
+class Seen:
+    """What adaptive passes are decided on: one figure a pass, by point key."""
+
+    throughput: dict[str, list[float]] = field(default_factory=dict)
+    p99_ms: dict[str, list[float]] = field(default_factory=dict)
+
+
+def sweep_points(scenario: Scenario, max_batch_sizes: Mapping[str, int]) -> tuple[Point, ...]:
+    """Every combination of the scenario's axes.
+
+    Args:
+        scenario: the scenario.
+        max_batch_sizes: the exported ``max_batch_size`` of each model; 0 where it does not batch.
+
+    Raises:
+        UsageError: more than :data:`MOST_POINTS` points, or a client batch that a model cannot take.
+    """
+    sweep = scenario.sweep
+    loads: list[Load] = [ClosedLoad(concurrency=users) for users in sweep.concurrency or ()]
+    loads += [
+        OpenLoad(rate=rate, arrivals=sweep.arrivals, max_in_flight=sweep.max_in_flight)
+        for rate in sweep.rate or ()
+    ]
+    axes: tuple[Sequence[object], ...] = (
+        scenario.model,
+        sweep.instances,
+        sweep.dynamic_batching,
+        sweep.max_batch_size or (None,),
+        sweep.protocol,
+        sweep.batch_size,
+        loads,
+    )
+    count = math.prod(len(axis) for axis in axes)
+    if count > MOST_POINTS:
+        raise UsageError(
+            f"{count:,} points are more than the {MOST_POINTS:,} that one run may have",
+            where=f"scenario {scenario.name}, sweep",
+            remedy="Shorten an axis or split the sweep into several scenarios",
+        )
+    points = []
+    for model in scenario.model:
+        for limit in sweep.max_batch_size or (max_batch_sizes[model],):
+            _check_batches(scenario, model, limit)
+            configurations = [
+                ServerConfiguration(
+                    model=model,
+                    instances=instances,
+                    dynamic_batching=batching,
+                    max_batch_size=limit,
+                )
+                for instances, batching in product(sweep.instances, sweep.dynamic_batching)
+            ]
+            workloads = [
+                Workload(protocol=protocol, batch_size=size)
+                for protocol, size in product(sweep.protocol, sweep.batch_size)
+            ]
+            points += [
+                Point(configuration=configuration, workload=workload, load=load)
+                for configuration, workload, load in product(configurations, workloads, loads)
+            ]
+    return tuple(points)
+
+
+def _check_batches(scenario: Scenario, model: str, limit: int) -> None:
+    largest = max(scenario.sweep.batch_size)
+    if largest > max(limit, 1):
+        raise UsageError(
+            f"batch_size {largest} is above the max_batch_size {limit} of the model {model}",
+            where=f"scenario {scenario.name}, sweep.batch_size",
+            remedy=f"Use batches of at most {max(limit, 1)}, raise sweep.max_batch_size,"
+            " or export the model with a larger --max-batch-size",
+        )
+    if limit == 0 and any(scenario.sweep.dynamic_batching):
+        raise UsageError(
+            f"the model {model} has no batch dimension, so it cannot be batched dynamically",
+            where=f"scenario {scenario.name}, sweep.dynamic_batching",
+            remedy="Leave dynamic_batching out for this model",
+        )
+
+
+def plan_pass(points: Iterable[Point], pass_index: int, seed: int) -> list[PlannedTrial]:
+    """One visit of ``points``: a block for each server configuration, blocks and levels shuffled.
+
+    The same seed gives the same order; every pass has another one.
+    """
+    shuffler = random.Random(f"{seed}:{pass_index}")  # noqa: S311 - an order, not a secret
+    ordered = sorted(points, key=lambda point: point.key)
+    blocks = [
+        list(block)
+        for _, block in groupby(
+            sorted(ordered, key=lambda point: point.configuration.key),
+            key=lambda point: point.configuration.key,
+        )
+    ]
+    shuffler.shuffle(blocks)
+    for block in blocks:
+        shuffler.shuffle(block)
+    return [PlannedTrial(pass_index, point) for block in blocks for point in block]
+
+
+def sentinel(points: Sequence[Point]) -> Point:
+    """The point that is measured again and again to show drift: the middle load of the first workload."""
+    first = points[0]
+    alike = [
+        point
+        for point in points
+        if point.configuration == first.configuration and point.workload == first.workload
+    ]
+    return alike[len(alike) // 2]
+
+
+def schedule(
+    points: Sequence[Point], measure: Measure, seen: Seen | None = None
+) -> Iterator[PlannedTrial]:
+    """The trials of a run, in their order.
+
+    Args:
+        points: everything that is measured.
+        measure: how; its sentinel trials come first, in the middle and last.
+        seen: what was measured so far, filled in by the caller between two trials; with it, points short
+            of ``measure.target`` are visited again, up to ``measure.max_passes`` times.
+    """
+    watch = sentinel(points) if measure.sentinels and measure.passes > 1 else None
+    if watch:
+        yield PlannedTrial(0, watch, role="sentinel")
+    for pass_index in range(measure.passes):
+        if watch and pass_index == (measure.passes + 1) // 2:
+            yield PlannedTrial(pass_index, watch, role="sentinel")
+        yield from plan_pass(points, pass_index, measure.seed)
+    if seen is not None and measure.target:
+        for pass_index in range(measure.passes, measure.max_passes or measure.passes):
+            short = [point for point in points if not _on_target(point, measure, seen)]
+            if not short:
+                break
+            yield from plan_pass(short, pass_index, measure.seed)
+    if watch:
+        yield PlannedTrial(measure.passes, watch, role="sentinel")
+
+
+def _on_target(point: Point, measure: Measure, seen: Seen) -> bool:
+    """Whether the point's intervals were within the target after each of its last two passes.
+
+    One pass alone would stop on a lucky streak, and the interval would cover less than it says.
+    """
+    figures = {"throughput": seen.throughput, "p99": seen.p99_ms}
+    for quantity, half_width in measure.target.items():
+        values = np.asarray(figures[quantity].get(point.key, []), dtype=np.float64)
+        for count in (len(values) - 1, len(values)):
+            if count < 2 or not (
+                interval_of_passes(values[:count]).half_width_relative <= half_width
+            ):
+                return False
+    return True
+
+
+def estimate_s(trials: Iterable[PlannedTrial], measure: Measure) -> float:
+    """How long ``trials`` will take in seconds, as far as one can say before measuring."""
+    planned = list(trials)
+    blocks = sum(1 for _ in groupby(planned, key=lambda trial: trial.point.configuration.key))
+    each = measure.window_s + measure.warmup_min_s + TRIAL_OVERHEAD_S
+    return len(planned) * each + blocks * RECONFIGURATION_S
