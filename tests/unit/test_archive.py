@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import errno
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from harness.archive import (
+    SAMPLE_DTYPE,
+    SCHEMA_VERSION,
+    RunDirectory,
+    RunRecord,
+    TrialRecord,
+    create_run,
+    open_run,
+    whole_file,
+)
+from harness.errors import EnvironmentFailedError, UsageError
+from harness.point import ClosedLoad, Point, ServerConfiguration, Workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+POINT = Point(
+    configuration=ServerConfiguration(model="cnn"),
+    workload=Workload(),
+    load=ClosedLoad(concurrency=4),
+)
+
+
+def record() -> RunRecord:
+    return RunRecord(
+        harness_version="0.1.0",
+        run_id="abc",
+        name="small",
+        created_utc=NOON,
+        scenario={"name": "small"},
+        seed=7,
+        planned_trials=1,
+    )
+
+
+def trial(index: int = 1) -> TrialRecord:
+    return TrialRecord(
+        index=index,
+        pass_index=0,
+        point=POINT,
+        started_utc=NOON,
+        requested={"name": "cnn"},
+        effective=None,
+        window_start_ns=10,
+        window_end_ns=2_000_000_010,
+    )
+
+
+def samples(count: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    array = np.zeros(count, dtype=SAMPLE_DTYPE)
+    array["done_ns"] = np.arange(count)
+    array["compared"] = np.arange(count) % 2 == 0
+    return array
+
+
+def test_what_is_sealed_is_read_back(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    run.write_record(record())
+    telemetry = [(1, "server", 42, 0.5, 1000), (2, "host", 0, 1.5, 2000)]
+    run.seal_trial(trial(), samples(5), telemetry)
+    assert run.path.name == "20260102T120000Z-small"
+    assert open_run(run.path).record() == record()
+    assert run.trials() == [trial()]
+    assert run.trials()[0].window_s == 2.0
+    table = run.samples(1)
+    assert tuple(table.column_names) == SAMPLE_DTYPE.names
+    assert table["done_ns"].to_pylist() == [0, 1, 2, 3, 4]
+    assert table["compared"].to_pylist() == [True, False, True, False, True]
+    assert [tuple(row.values()) for row in run.telemetry(1).to_pylist()] == telemetry
+
+
+def test_a_trial_without_samples_or_telemetry_is_kept_too(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    run.seal_trial(trial(), samples(0), [])
+    assert run.samples(1).num_rows == 0
+    assert run.telemetry(1).num_rows == 0
+
+
+def test_two_runs_of_one_second_do_not_share_a_folder(tmp_path: Path) -> None:
+    first, second = create_run(tmp_path, "a", NOON), create_run(tmp_path, "a", NOON)
+    assert first.path != second.path
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("before")
+
+    def write() -> None:
+        with whole_file(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("before")
+
+    def write() -> None:
+        with whole_file(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(EnvironmentFailedError, match="No space left on device") as caught:
+        write()
+    assert caught.value.exit_code == 3
+    assert path.read_text() == "before"
+
+
+def test_a_half_written_trial_is_not_seen(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    run.seal_trial(trial(), samples(1), [])
+    (run.path / "trials" / ".0002.partial").mkdir()
+    (run.path / "trials" / ".0002.partial" / "trial.json").write_text("{")
+    assert [sealed.index for sealed in run.trials()] == [1]
+
+
+def test_a_newer_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    data = record().model_dump(mode="json") | {"schema_version": SCHEMA_VERSION + 1, "novelty": 1}
+    (run.path / "run.json").write_text(json.dumps(data))
+    with pytest.raises(UsageError, match=rf"schema {SCHEMA_VERSION + 1}.*up to {SCHEMA_VERSION}"):
+        open_run(run.path)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"schema_version": 1}', "\xff"])
+def test_what_is_no_run_is_refused_with_its_path(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"run\.json") as caught:
+        open_run(tmp_path)
+    assert caught.value.exit_code == 2
+
+
+def test_a_damaged_table_is_refused_with_its_path(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    folder = run.seal_trial(trial(), samples(3), [])
+    (folder / "samples.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UsageError, match=r"samples\.parquet"):
+        RunDirectory(run.path).samples(1)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import UsageError
+from harness.point import DynamicBatching
+from harness.scenario import Scenario, parse_scenario, read_scenario
+
+QUICKSTART = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
+SMALL = """\
+model: cnn
+sweep:
+  instances: [1, 2]
+  dynamic_batching: [null, {max_queue_delay_us: 500}]
+  concurrency: [1, 8]
+measure: {window: 250ms, passes: 3}
+slo: {p99: 25ms, errors: 1%}
+"""
+
+
+def parse(text: str) -> Scenario:
+    return parse_scenario(text, name="small", where="small.yaml")
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_a_file_becomes_a_scenario_with_every_default_filled_in() -> None:
+    scenario = parse(SMALL)
+    assert scenario.name == "small"
+    assert scenario.model == ("cnn",)
+    assert scenario.server.kind == "embedded"
+    assert scenario.sweep.dynamic_batching == (None, DynamicBatching(max_queue_delay_us=500))
+    assert scenario.sweep.protocol == ("http",)
+    assert scenario.measure.window_s == 0.25
+    assert scenario.slo.p99_s == 0.025
+    assert scenario.slo.errors == 0.01
+
+
+def test_the_resolved_scenario_reads_back_as_itself() -> None:
+    scenario = parse(SMALL)
+    assert Scenario.model_validate(scenario.model_dump(mode="json")) == scenario
+
+
+def test_the_quickstart_has_at_least_36_points_of_all_three_kinds_of_batching() -> None:
+    scenario, text = read_scenario(QUICKSTART)
+    sweep = scenario.sweep
+    assert sweep.concurrency is not None
+    axes = (sweep.instances, sweep.dynamic_batching, sweep.batch_size, sweep.concurrency)
+    count = 1
+    for axis in axes:
+        assert len(axis) >= 2
+        count *= len(axis)
+    assert count >= 36
+    delays = {None if b is None else b.max_queue_delay_us for b in sweep.dynamic_batching}
+    assert None in delays
+    assert 0 in delays
+    assert any(delay for delay in delays if delay)
+    assert text == QUICKSTART.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        (
+            "window: 250ms",
+            "windw: 250ms",
+            6,
+            ["measure.windw", "unknown key", "Did you mean window?"],
+        ),
+        ("window: 250ms", "window: 1", 6, ["window", "duration with its unit"]),
+        ("window: 250ms", "window: 0s", 6, ["window", "greater than 0"]),
+        ("[1, 2]", "[1, two]", 3, ["sweep.instances.1", "integer", "'two'"]),
+        ("[1, 2]", "[1, 0]", 3, ["sweep.instances.1", "greater than 0"]),
+        ("[1, 2]", "[1, 1]", 3, ["sweep.instances", "twice"]),
+        ("[1, 8]", "[]", 5, ["sweep.concurrency", "the axis is empty"]),
+        ("concurrency: [1, 8]", "batch_size: 1", 2, ["no load"]),
+        ("max_queue_delay_us", "max_que_delay", 4, ["Did you mean max_queue_delay_us?"]),
+        ("model: cnn", "model: ../cnn", 1, ["model", "'../cnn'"]),
+        ("model: cnn", "model: cnn\nmodel: cnn", 2, ["stands twice", "line 1"]),
+        ("slo:", "slp:", 7, ["slp", "unknown key", "Did you mean slo?"]),
+        ("p99: 25ms", "p99: -1ms", 7, ["p99", "duration"]),
+        ("passes: 3", "passes: 3, max_passes: 2", 6, ["max_passes 2 is below passes 3"]),
+        ("passes: 3", "passes: 3, target: {throughput: 0%}", 6, ["throughput", "0%"]),
+        ("[1, 8]", "[1, 8", 6, ["not valid YAML"]),
+    ],
+)
+def test_a_wrong_file_is_told_its_line_the_key_and_the_way_out(
+    old: str, new: str, line: int, words: list[str]
+) -> None:
+    sentence = complaint(SMALL.replace(old, new, 1))
+    assert sentence.startswith(f"small.yaml:{line}")
+    for word in words:
+        assert word in sentence
+    assert "\n" not in sentence
+
+
+def test_a_file_without_a_sweep_says_so() -> None:
+    assert "sweep is missing" in complaint("model: cnn\n")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "just words\n", "3\n"])
+def test_something_else_than_keys_is_refused(text: str) -> None:
+    assert "expected keys" in complaint(text)
+
+
+def test_a_missing_file_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.yaml.*No such file"):
+        read_scenario(tmp_path / "nowhere.yaml")
+
+
+@given(st.text(max_size=200))
+def test_no_text_at_all_ends_in_a_traceback(text: str) -> None:
+    with pytest.raises(UsageError, match="random text"):
+        parse_scenario(text, name="random", where="random text")
+
+
+@given(st.sampled_from(["us", "ms", "s", "m", "h"]), st.integers(min_value=1, max_value=10_000))
+def test_a_duration_is_its_number_times_its_unit(unit: str, number: int) -> None:
+    seconds = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}[unit]
+    scenario = parse(SMALL.replace("p99: 25ms", f"p99: {number}{unit}"))
+    assert scenario.slo.p99_s == pytest.approx(number * seconds)

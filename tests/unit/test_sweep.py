@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import UsageError
+from harness.scenario import Scenario
+from harness.sweep import Seen, estimate_s, plan_pass, schedule, sentinel, sweep_points
+
+
+def scenario(measure: dict[str, object] | None = None, **sweep: object) -> Scenario:
+    axes = {
+        "instances": [1, 2],
+        "dynamic_batching": [None, {"max_queue_delay_us": 0}, {"max_queue_delay_us": 1000}],
+        "batch_size": [1, 8],
+        "concurrency": [1, 8, 32],
+        **sweep,
+    }
+    return Scenario.model_validate({"name": "s", "sweep": axes, "measure": measure or {}})
+
+
+def test_every_combination_is_one_point_with_a_name_of_its_own() -> None:
+    points = sweep_points(scenario(), {"cnn": 64})
+    assert len(points) == 2 * 3 * 2 * 3
+    assert len({point.key for point in points}) == len(points)
+
+
+def test_more_than_ten_thousand_points_are_refused_before_they_are_made() -> None:
+    with pytest.raises(UsageError, match=r"12,000,000,000 points.*10,000") as caught:
+        sweep_points(
+            scenario(
+                instances=list(range(1, 2001)),
+                concurrency=list(range(1, 1001)),
+                batch_size=list(range(1, 2001)),
+            ),
+            {"cnn": 4096},
+        )
+    assert caught.value.exit_code == 2
+
+
+def test_a_batch_above_the_models_limit_names_both_numbers_and_the_way_out() -> None:
+    with pytest.raises(UsageError, match=r"batch_size 128 .* max_batch_size 64 .*--max-batch-size"):
+        sweep_points(scenario(batch_size=[1, 128]), {"cnn": 64})
+
+
+def test_a_model_without_a_batch_dimension_cannot_be_batched() -> None:
+    with pytest.raises(UsageError, match="no batch dimension"):
+        sweep_points(scenario(batch_size=[1]), {"cnn": 0})
+    plain = scenario(batch_size=[1], dynamic_batching=[None])
+    assert len(sweep_points(plain, {"cnn": 0})) == 2 * 3
+
+
+@given(st.integers(0, 2**32), st.integers(0, 100))
+def test_a_pass_visits_every_point_once_in_one_block_a_configuration(seed: int, index: int) -> None:
+    points = sweep_points(scenario(), {"cnn": 64})
+    trials = plan_pass(points, index, seed)
+    assert Counter(trial.point.key for trial in trials) == Counter(point.key for point in points)
+    blocks = [key for key, _ in groupby(trials, key=lambda trial: trial.point.configuration.key)]
+    assert len(blocks) == len(set(blocks)) == 6
+    assert trials == plan_pass(list(reversed(points)), index, seed)
+
+
+def test_passes_differ_in_their_order() -> None:
+    points = sweep_points(scenario(), {"cnn": 64})
+    orders = {tuple(t.point.key for t in plan_pass(points, index, seed=7)) for index in range(10)}
+    assert len(orders) == 10
+
+
+def test_sentinels_stand_at_the_start_in_the_middle_and_at_the_end() -> None:
+    run = scenario(measure={"passes": 4})
+    points = sweep_points(run, {"cnn": 64})
+    trials = list(schedule(points, run.measure))
+    places = [place for place, trial in enumerate(trials) if trial.role == "sentinel"]
+    assert places == [0, 1 + 2 * 36, len(trials) - 1]
+    assert {trials[place].point for place in places} == {sentinel(points)}
+
+
+def test_points_short_of_their_target_are_visited_again_and_no_others() -> None:
+    run = scenario(
+        measure={
+            "passes": 3,
+            "max_passes": 6,
+            "target": {"throughput": "10%"},
+            "sentinels": False,
+        },
+        instances=[1],
+        dynamic_batching=[None],
+        batch_size=[1],
+    )
+    points = sweep_points(run, {"cnn": 64})
+    noisy = points[0].key
+    seen = Seen()
+    visits: Counter[str] = Counter()
+    for trial in schedule(points, run.measure, seen):
+        key = trial.point.key
+        value = 100.0 + (50.0 * (visits[key] % 2) if key == noisy else 0.001 * visits[key])
+        seen.throughput.setdefault(key, []).append(value)
+        visits[key] += 1
+    assert visits[noisy] == 6
+    assert {visits[point.key] for point in points[1:]} == {3}
+
+
+def test_an_estimate_grows_with_the_window_and_counts_every_reconfiguration() -> None:
+    run = scenario(measure={"passes": 2, "sentinels": False})
+    points = sweep_points(run, {"cnn": 64})
+    trials = list(schedule(points, run.measure))
+    longer = run.measure.model_copy(update={"window_s": run.measure.window_s + 1.0})
+    grown = estimate_s(trials, longer) - estimate_s(trials, run.measure)
+    assert grown == pytest.approx(len(trials))
+    one_block = estimate_s(trials[:1], run.measure)
+    assert estimate_s(trials, run.measure) > len(trials) * run.measure.window_s + one_block
