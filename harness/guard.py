@@ -70,6 +70,18 @@ def _signal(send: Callable[[int, int], None], pid: int, number: int) -> bool:
     return True
 
 
+def _has_members(group: int) -> bool:
+    """Whether a process group has live members; what waits for its parent to bury it is not one."""
+    if not _signal(os.killpg, group, 0):
+        return False
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _parent, member_of = stat.read_text().rpartition(") ")[2].split(" ", 3)[:3]
+            if int(member_of) == group and state not in "ZX":
+                return True
+    return False
+
+
 def _watch(child: subprocess.Popen[bytes], orders: Orders, wake: int) -> None:
     """Return when the command has ended, by itself or because it was told to."""
     kill_at: float | None = None
@@ -100,7 +112,7 @@ def _bury(child: subprocess.Popen[bytes]) -> int:
     _signal(os.killpg, child.pid, signal.SIGKILL)
     status = child.wait()
     deadline = time.monotonic() + LAST_S
-    while _signal(os.killpg, child.pid, 0) and time.monotonic() < deadline:
+    while _has_members(child.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     return status
 
