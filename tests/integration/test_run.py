@@ -1,0 +1,252 @@
+"""The main job on a real Triton: a small sweep, its run directory, its figures, its ways to end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from harness.archive import Outcome, open_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Harness = Callable[..., subprocess.CompletedProcess[str]]
+
+SCENARIO = """\
+model: cnn
+sweep:
+  instances: [1, 2]
+  dynamic_batching: [null, {max_queue_delay_us: 500}]
+  batch_size: [1, 8]
+  concurrency: [1, 8]
+  protocol: [http]
+measure: {window: 500ms, passes: 3}
+slo: {p99: 1s, errors: 0}
+"""
+COLUMNS = [
+    "point",
+    "model",
+    "backend",
+    "instances",
+    "max_batch_size",
+    "dynamic_batching",
+    "max_queue_delay_us",
+    "protocol",
+    "batch_size",
+    "load",
+    "concurrency",
+    "offered_rate",
+    "passes",
+    "window_s",
+    "requests",
+    "errors",
+    "wrong_answers",
+    "throughput",
+    "throughput_low",
+    "throughput_high",
+    "latency_ms_mean",
+    "latency_ms_p50",
+    "latency_ms_p90",
+    "latency_ms_p95",
+    "latency_ms_p99",
+    "latency_ms_p99_low",
+    "latency_ms_p99_high",
+    "client_gap_ms",
+    "queue_ms",
+    "compute_input_ms",
+    "compute_infer_ms",
+    "compute_output_ms",
+    "executed_batch_mean",
+    "client_cpu_cores",
+    "server_cpu_cores",
+    "verdict",
+    "reasons",
+]
+
+
+def traces() -> tuple[set[int], set[str]]:
+    """Our processes and Triton's shared-memory regions, as they are now."""
+    mine = set()
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if (
+            "tritonserver" in words
+            or "triton_python_backend_stub" in words
+            or "harness.load" in words
+        ):
+            mine.add(process.pid)
+    return mine, {path.name for path in Path("/dev/shm").iterdir() if "triton" in path.name}
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SCENARIO)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(
+    harness: Harness, triton_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("run")
+    scenario = folder / "small.yaml"
+    scenario.write_text(SCENARIO)
+    done = harness("run", scenario, "--models", triton_models, "--output", folder / "reports")
+    page = Path(done.stdout.splitlines()[-1])
+    assert page.is_file()
+    return page.parent, done
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_everything_a_report_needs(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = run
+    record = open_run(folder).record()
+    assert record.status == "complete"
+    assert record.host["cores"] >= 1
+    assert record.server["version"]
+    assert record.packages["locust"]
+    assert record.command
+    for name in ("index.html", "summary.json", "summary.csv", "trials.csv"):
+        assert (folder / name).stat().st_size > 0
+    assert "Started GRPCInferenceService" in (folder / "logs" / "tritonserver.log").read_text()
+    assert not list(folder.rglob(".*.partial"))
+
+
+def test_the_summary_has_a_row_a_point_with_the_promised_columns(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    points = rows(run[0] / "summary.csv")
+    assert list(points[0])[: len(COLUMNS)] == COLUMNS
+    assert len(points) == 16
+    for point in points:
+        assert float(point["throughput"]) > 0, point
+        assert point["errors"] == point["wrong_answers"] == "0", point
+        assert float(point["latency_ms_p50"]) > 0
+        assert point["verdict"]
+        assert point["max_queue_delay_us"] == ("500" if point["dynamic_batching"] == "on" else "")
+
+
+def test_requests_times_cycle_is_the_concurrency(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    for point in rows(run[0] / "summary.csv"):
+        rate = float(point["requests"]) / float(point["window_s"])
+        cycle_s = (float(point["latency_ms_mean"]) + float(point["client_gap_ms"])) / 1e3
+        assert rate * cycle_s == pytest.approx(float(point["concurrency"]), rel=0.03), point
+
+
+def test_the_count_agrees_with_the_servers_own(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    for trial in open_run(run[0]).trials():
+        assert trial.failure is None
+        assert trial.differences == ()
+        assert trial.statistics is not None
+        table = open_run(run[0]).samples(trial.index).to_pandas()
+        inside = table[
+            (table.done_ns >= trial.window_start_ns) & (table.done_ns < trial.window_end_ns)
+        ]
+        assert (inside.outcome == Outcome.OK).all()
+        compared = table.compared.mean()
+        assert compared >= 1 / 17
+        users = trial.point.load.concurrency
+        assert inside.user.nunique() == users
+        allowed = max(0.02 * len(inside), 2 * users)
+        assert abs(trial.statistics.success_count - len(inside)) <= allowed
+
+
+def test_the_effective_configuration_is_the_one_asked_for(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    for trial in open_run(run[0]).trials():
+        configuration = trial.point.configuration
+        assert trial.effective is not None
+        assert trial.effective["instance_group"][0]["count"] == configuration.instances
+        assert ("dynamic_batching" in trial.effective) == bool(configuration.dynamic_batching)
+
+
+def test_a_run_without_trials_left_over_leaves_no_process_and_no_region(
+    harness: Harness, scenario: Path, triton_models: Path, tmp_path: Path
+) -> None:
+    before = traces()
+    text = (
+        SCENARIO.replace("[1, 2]", "[1]").replace("[1, 8]", "[1]").replace("passes: 3", "passes: 1")
+    )
+    scenario.write_text(text)
+    harness("run", scenario, "--models", triton_models, "--output", tmp_path / "reports")
+    assert traces() == before
+
+
+def test_a_dry_run_shows_the_plan_and_starts_nothing(
+    harness: Harness, scenario: Path, triton_models: Path, tmp_path: Path
+) -> None:
+    done = harness(
+        "run", scenario, "--models", triton_models, "--output", tmp_path / "reports", "--dry-run"
+    )
+    assert "= 16 points" in done.stderr
+    assert "about" in done.stderr
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_and_reports_what_was_measured(
+    scenario: Path, triton_models: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    before = traces()
+    reports = tmp_path / "reports"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "harness",
+            "run",
+            scenario,
+            "--models",
+            triton_models,
+            "--output",
+            reports,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(reports.glob("*/trials/0*"))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, stderr
+    page = Path(stdout.splitlines()[-1])
+    assert page.name == "index.html"
+    record = open_run(page.parent).record()
+    assert record.status == "interrupted"
+    assert len(open_run(page.parent).trials()) >= 3
+    summary = json.loads((page.parent / "summary.json").read_text())
+    assert summary["run"]["status"] == "interrupted"
+    assert traces() == before
+
+
+def test_a_model_that_was_not_exported_is_bad_input(
+    harness: Harness, scenario: Path, tmp_path: Path
+) -> None:
+    done = harness("run", scenario, "--models", tmp_path, code=2)
+    assert "harness export" in done.stderr
