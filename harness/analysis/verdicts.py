@@ -1,0 +1,44 @@
+"""Verdicts: what to think of a point or a run, with the reasons in words.
+
+No point is thrown away; a doubtful one is shown as doubtful. ``docs/verdicts.md`` explains each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["RunVerdict", "Verdict"]
+
+
+class Verdict(StrEnum):
+    """What to think of a point. The worst comes first; a point has the first one that applies."""
+
+    TRIAL_FAILED = "trial failed"
+    WRONG_ANSWERS = "wrong answers"
+    NOT_EFFECTIVE = "configuration not effective"
+    ERRORS = "errors above the SLO"
+    COUNTS_DISAGREE = "counts disagree with the server"
+    GENERATOR_BOUND = "generator-bound"
+    WINDOW_TOO_SHORT = "window shorter than the slowest request"
+    UNSTEADY = "unsteady"
+    TOO_FEW_SAMPLES = "too few samples"
+    TELEMETRY_MISSING = "telemetry missing"
+    VALID = "valid"
+
+
+@dataclass(frozen=True)
+class RunVerdict:
+    """What to think of a run.
+
+    Attributes:
+        text: the verdict in words: ``valid``, or what is the matter.
+        valid: whether the run's answer can be relied on.
+        exit_code: 0, or 4 where answers were wrong or no point is valid.
+        reasons: in words, the worst first.
+    """
+
+    text: str
+    valid: bool
+    exit_code: int
+    reasons: tuple[str, ...] = ()
