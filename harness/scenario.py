@@ -100,6 +100,8 @@ class ServerSpec(Timed):
         kind: ``embedded`` is a real ``tritonserver`` process, no container needed.
         http_port, grpc_port, metrics_port: 0 picks a free one.
         ready_timeout_s: how long the server, or a model, may take to become ready.
+        cpus: the cores that the server may run on, such as [0, 1]; all where empty.
+        extra_args: further options of ``tritonserver``, such as ``--cache-config=local,size=1048576``.
     """
 
     kind: Literal["embedded"] = "embedded"
@@ -107,6 +109,8 @@ class ServerSpec(Timed):
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = 0
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     ready_timeout_s: Seconds = 60.0
+    cpus: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_listed)] = ()
+    extra_args: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
 
 class Sweep(Frozen):

@@ -1,0 +1,260 @@
+"""The embedded server: a real ``tritonserver`` process with an environment of its own, no container."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from harness import processes
+from harness.errors import EnvironmentFailedError, HarnessError, UsageError
+from harness.servers import leftovers
+from harness.servers.environment import ServerEnvironment, find_environment
+from harness.servers.ports import LOOPBACK, choose_ports
+from harness.servers.server import Endpoints, ProcessRole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.processes import ChildProcess
+    from harness.scenario import ServerSpec
+
+__all__ = ["EmbeddedServer", "serving_embedded"]
+
+STUB = "triton_python_backend_stub"[:15]  # the kernel keeps 15 letters of a process's name
+EXIT_TIMEOUT_S = 2  # what the server gives requests in flight when it ends
+STOP_GRACE_S = 8.0
+METRICS_INTERVAL_MS = 200
+HTTP_THREADS = 8  # Triton's default
+ATTEMPTS = 3  # at ports that were free when they were picked
+OWNED_OPTIONS = re.compile(
+    r"--(model-(repository|store|control-mode)|(http|grpc|metrics)-port|load-model|backend-directory"
+    r"|cache-directory|repository-poll-secs|log-file)\b"
+)
+
+
+class EmbeddedServer:
+    """A ``tritonserver`` process and its Python stubs, on loopback."""
+
+    def __init__(
+        self,
+        child: ChildProcess,
+        endpoints: Endpoints,
+        environment: ServerEnvironment,
+        options: list[str],
+        cpus: tuple[int, ...],
+    ) -> None:
+        self._child = child
+        self._endpoints = endpoints
+        self._environment = environment
+        self._options = options
+        self._cpus = cpus
+        self._stopped = False
+        self._metadata: dict[str, Any] = {}
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where it listens."""
+        return self._endpoints
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, as JSON: version and extensions as it says them, and how it was started."""
+        if not self._metadata:
+            self._metadata = _get_json(self._endpoints, "/v2")
+        return {
+            "kind": "embedded",
+            "version": self._metadata.get("version"),
+            "extensions": self._metadata.get("extensions", []),
+            "python": self._environment.python_version,
+            "packages": dict(self._environment.packages),
+            "options": self._options,
+            "cpus": list(self._cpus),
+        }
+
+    def processes(self) -> list[tuple[ProcessRole, int]]:
+        """The server and, looked up at each call, the Python stubs that serve its models."""
+        if self._child.poll() is not None:
+            return []
+        found: list[tuple[ProcessRole, int]] = [("server", self._child.pid)]
+        try:
+            children = psutil.Process(self._child.pid).children(recursive=True)
+        except psutil.Error:
+            return found
+        for child in children:
+            try:
+                if child.name().startswith(STUB) and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(("stub", child.pid))
+            except psutil.Error:
+                continue
+        return found
+
+    def failure(self) -> str | None:
+        """``None`` while it lives, then one sentence with the cause and the log's last lines."""
+        status = self._child.poll()
+        if status is None:
+            return None
+        return f"the server {ending(status)}; its log ends:\n{processes.log_tail(self._child.log)}"
+
+    def stop(self) -> None:
+        """End it, its stubs and their shared memory; a second call does nothing."""
+        if not self._stopped:
+            self._child.stop(STOP_GRACE_S)
+            self._stopped = True
+
+    def wait_ready(self, deadline_s: float) -> None:
+        """Wait until every endpoint answers.
+
+        Raises:
+            EnvironmentFailedError: the server ended, or the deadline passed; with the log's last lines.
+        """
+        deadline = time.monotonic() + deadline_s
+        while not self._answers():
+            if failure := self.failure():
+                raise EnvironmentFailedError(failure)
+            if time.monotonic() > deadline:
+                raise EnvironmentFailedError(
+                    f"the server was not ready within {deadline_s:g} s; its log ends:\n"
+                    f"{processes.log_tail(self._child.log)}"
+                )
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        for port in (self._endpoints.grpc_port, self._endpoints.metrics_port):
+            try:
+                socket.create_connection((self._endpoints.host, port or 0), timeout=1).close()
+            except OSError:
+                return False
+        return is_ready(self._endpoints)
+
+
+def ending(status: int) -> str:
+    """Say in words how a process ended, such as ``was ended by SIGKILL``."""
+    if status < 0:
+        try:
+            return f"was ended by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was ended by signal {-status}"
+    return f"ended by itself with status {status}"
+
+
+def is_ready(endpoints: Endpoints, timeout_s: float = 2.0) -> bool:
+    """Whether ``/v2/health/ready`` answers 200 within ``timeout_s``."""
+    connection = http.client.HTTPConnection(endpoints.host, endpoints.http_port, timeout=timeout_s)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _get_json(endpoints: Endpoints, path: str) -> dict[str, Any]:
+    """Fetch a small JSON object; empty where that fails."""
+    connection = http.client.HTTPConnection(endpoints.host, endpoints.http_port, timeout=5)
+    try:
+        connection.request("GET", path)
+        answer = json.loads(connection.getresponse().read(1 << 20))
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
+    else:
+        return answer if isinstance(answer, dict) else {}
+    finally:
+        connection.close()
+
+
+def _options(spec: ServerSpec) -> list[str]:
+    """The server's options that say how it works, without paths and ports."""
+    for argument in spec.extra_args:
+        if OWNED_OPTIONS.match(argument):
+            raise UsageError(
+                f"the option {argument.split('=')[0]} is the harness's own",
+                where="server.extra_args",
+                remedy="Leave it out",
+            )
+    options = [
+        "--model-control-mode=explicit",
+        "--disable-auto-complete-config",
+        "--exit-on-error=false",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        f"--http-address={LOOPBACK}",
+        f"--grpc-address={LOOPBACK}",
+        f"--metrics-address={LOOPBACK}",
+        f"--http-thread-count={HTTP_THREADS}",
+        f"--metrics-interval-ms={METRICS_INTERVAL_MS}",
+    ]
+    if not Path("/dev/nvidiactl").exists():
+        # Else it fills the log with the libraries that it does not find.
+        options += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
+    return [*options, *spec.extra_args]
+
+
+@contextmanager
+def serving_embedded(
+    spec: ServerSpec, repository: Path, *, logs: Path, run_id: str
+) -> Iterator[EmbeddedServer]:
+    """Run a server on ``repository`` with no model loaded; see :func:`harness.servers.start.serving`."""
+    environment = find_environment()
+    options = _options(spec)
+    wanted = {"http": spec.http_port, "grpc": spec.grpc_port, "metrics": spec.metrics_port}
+    shm_prefix = f"{leftovers.PREFIX}{run_id}-{secrets.token_hex(3)}-"
+    with leftovers.claimed(run_id, shm_prefix=shm_prefix) as claim:
+        server = None
+        for attempt in range(1, ATTEMPTS + 1):
+            ports = choose_ports(wanted)
+            endpoints = Endpoints(LOOPBACK, ports["http"], ports["grpc"], ports["metrics"])
+            child = processes.start(
+                _command(environment, repository, endpoints, options, shm_prefix),
+                env=environment.variables(),
+                log=logs / "tritonserver.log",
+                shm_prefix=shm_prefix,
+                cpus=spec.cpus,
+            )
+            server = EmbeddedServer(child, endpoints, environment, options, spec.cpus)
+            try:
+                claim.add_child(child.pid)
+                server.wait_ready(spec.ready_timeout_s)
+                break
+            except HarnessError as error:
+                server.stop()
+                lost_a_port = "already in use" in str(error) or "Address already" in str(error)
+                if not lost_a_port or attempt == ATTEMPTS or all(wanted.values()):
+                    raise
+            except BaseException:
+                server.stop()
+                raise
+        assert server is not None  # noqa: S101 - the loop ends with a server or an error
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def _command(
+    environment: ServerEnvironment,
+    repository: Path,
+    endpoints: Endpoints,
+    options: list[str],
+    shm_prefix: str,
+) -> list[str]:
+    return [
+        os.fspath(environment.tritonserver),
+        f"--model-repository={repository.absolute()}",
+        f"--backend-directory={environment.backends}",
+        f"--cache-directory={environment.caches}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        f"--http-port={endpoints.http_port}",
+        f"--grpc-port={endpoints.grpc_port}",
+        f"--metrics-port={endpoints.metrics_port}",
+        *options,
+    ]

@@ -1,0 +1,175 @@
+"""What a run puts into the system, on record, so that the next start can remove what a SIGKILL left.
+
+A record is a small JSON file in ``running/`` of the harness's home: who owns it, and its children,
+shared-memory prefix and temporary folders. It goes with its owner. :func:`reap` looks for records whose
+owner is dead, and touches nothing that it cannot tell for certain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from harness.archive import whole_file
+from harness.errors import UsageError
+from harness.servers.home import home, made
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["PREFIX", "Claim", "claimed", "reap", "remove_folder"]
+
+PREFIX = "triton-harness-"  # of all shared-memory regions and temporary folders
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a temporary file of ours
+
+
+@dataclass
+class Claim:
+    """A record that can grow while its owner lives."""
+
+    path: Path
+    record: dict[str, Any]
+
+    def add_child(self, pid: int) -> None:
+        """Note a child, which leads a process group of its own."""
+        with contextlib.suppress(psutil.Error):
+            self.record["children"].append([pid, psutil.Process(pid).create_time()])
+        self.write()
+
+    def write(self) -> None:
+        """Write the record, whole."""
+        with whole_file(self.path) as partial:
+            partial.write_text(json.dumps(self.record), encoding="utf-8")
+
+
+@contextmanager
+def claimed(
+    run_id: str, *, shm_prefix: str | None = None, folder: Path | None = None
+) -> Iterator[Claim]:
+    """Keep a record while the block runs.
+
+    Args:
+        run_id: of the run that it belongs to.
+        shm_prefix: how the names of its shared-memory regions begin.
+        folder: its temporary folder.
+
+    Raises:
+        UsageError: ``run_id`` holds what does not belong into a file name.
+        EnvironmentFailedError: the record cannot be written.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", run_id):
+        raise UsageError(f"{run_id!r} is no run id: letters, digits, dots and hyphens make one")
+    owner = psutil.Process()
+    record = {
+        "run_id": run_id,
+        "owner": [owner.pid, owner.create_time()],
+        "boot": _boot(),
+        "namespace": _namespace(),
+        "children": [],
+        "shm_prefix": shm_prefix,
+        "folder": str(folder) if folder else None,
+    }
+    claim = Claim(made(home() / "running") / f"{run_id}-{secrets.token_hex(4)}.json", record)
+    claim.write()
+    try:
+        yield claim
+    finally:
+        claim.path.unlink(missing_ok=True)
+
+
+def reap() -> list[str]:
+    """End and remove what dead owners have left; return what was done, one sentence each."""
+    done: list[str] = []
+    for path in sorted((home() / "running").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if _is_orphaned(record):
+                done += _clean(record)
+                path.unlink(missing_ok=True)
+    return done
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a temporary folder that may be read-only."""
+    for root, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError):
+            Path(root).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clean(record: dict[str, Any]) -> list[str]:
+    done = []
+    same_boot = record["boot"] == _boot()
+    for pid, created in record["children"] if same_boot else []:
+        if _lives(pid, created):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+                done.append(
+                    f"ended process {pid} of run {record['run_id']}, whose owner was killed"
+                )
+    prefix = record["shm_prefix"]
+    if same_boot and prefix and prefix.startswith(PREFIX) and SHARED_MEMORY.is_dir():
+        for entry in SHARED_MEMORY.iterdir():
+            if entry.name.startswith(prefix):
+                with contextlib.suppress(OSError):
+                    entry.unlink()
+                    done.append(f"removed shared memory {entry.name}")
+    folder = Path(record["folder"]) if record["folder"] else None
+    if folder and folder.name.startswith(PREFIX) and _is_temporary(folder):
+        remove_folder(folder)
+        done.append(f"removed {folder}")
+    return done
+
+
+def _is_temporary(folder: Path) -> bool:
+    """Whether it is a real folder of this user: not a link that somebody has put in its place."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    here = Path(tempfile.gettempdir()).resolve()
+    return (
+        status.st_uid == os.getuid() and folder.is_dir() and folder.resolve() == here / folder.name
+    )
+
+
+def _is_orphaned(record: dict[str, Any]) -> bool:
+    """Whether the owner is dead for certain: a process of another container cannot be seen from here."""
+    if record["boot"] != _boot():
+        return True
+    return record["namespace"] == _namespace() and not _lives(*record["owner"])
+
+
+def _lives(pid: int, created: float) -> bool:
+    """Whether this very process is alive, not another that was given its number."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - created) < 1 and process.status() != "zombie"
+    except psutil.Error:
+        return False
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
