@@ -1,0 +1,89 @@
+# `make` alone lists what there is.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SILENT:
+.PHONY: help demo test test-long lint docs clean python server-python server always
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+TRAINED := build/models/cnn/training.json
+EXPORTED := triton_models/cnn/export.json
+
+# The first of some Pythons that is there, can make an environment, and is one of the versions given.
+first = $(shell for python in $(1); do \
+	"$$python" -c 'import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(2)")' \
+	2>/dev/null && echo "$$python" && break; done)
+
+PYTHON ?= $(call first,python3.12 python3.11 python3 python3.13,3.11 3.12 3.13)
+# The embedded server needs NumPy 1, which 3.13 has not; everything else runs there too.
+SERVER_PYTHON ?= $(call first,$(PYTHON) python3.12 python3.11,3.11 3.12)
+
+help: ## this list
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: server $(EXPORTED) ## train the network, serve it on a real Triton, sweep it, report
+	$(BIN)/harness run scenarios/quickstart.yaml
+
+test: server $(VENV)/.dev ## all tests but those that measure for minutes
+	$(BIN)/pytest -m "not long"
+
+test-long: server $(VENV)/.dev ## the tests that measure for minutes
+	$(BIN)/pytest -m long
+
+lint: $(VENV)/.dev ## formatting, lint rules, types
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev ## write docs/cli.md anew from the commands themselves
+	$(BIN)/pytest --quiet --update-golden tests/unit/test_cli_reference.py
+
+clean: ## remove what make made; runs under reports/ stay
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find triton_models/cnn -mindepth 1 ! -name config.pbtxt -delete
+
+# The Python that is used, or what to do where there is none.
+python:
+	[[ -n "$(call first,$(PYTHON),3.11 3.12 3.13)" ]] || { echo >&2 \
+	"$(or $(PYTHON),Python) will not do: the harness needs Python 3.11, 3.12 or 3.13 with venv" \
+	"(Debian: apt-get install python3-venv; elsewhere: make PYTHON=/path/to/python3.12)."; exit 2; }
+	$(if $(filter python,$(MAKECMDGOALS)),echo "$(PYTHON)")
+
+server-python: python
+	[[ -n "$(SERVER_PYTHON)" ]] || { echo >&2 "The embedded server needs Python 3.11 or 3.12:" \
+	"install one of them beside $(PYTHON), or say make SERVER_PYTHON=/path/to/python3.12."; exit 2; }
+
+server: server-python $(VENV)/.demo
+	$(BIN)/harness server install --python "$(SERVER_PYTHON)"
+
+# A Python that is asked for by name is obeyed: the environment of another one is made anew.
+ifeq ($(origin PYTHON),command line)
+base := -c 'import sys; print(sys.base_prefix)' 2>/dev/null
+ifneq ($(shell $(PYTHON) $(base)),$(shell $(BIN)/python $(base)))
+$(VENV)/.demo: always
+clear := --clear
+endif
+endif
+
+$(VENV)/.demo: pyproject.toml constraints.txt | python
+	echo >&2 "Setting up $(VENV) with $$($(PYTHON) --version): a minute or two"
+	$(PYTHON) -m venv $(clear) $(VENV)
+	$(PIP) pip hatchling
+	$(PIP) --no-build-isolation --editable '.[train]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) --no-build-isolation --editable '.[train,dev]'
+	touch $@
+
+$(TRAINED): $(wildcard harness/models/*.py) | $(VENV)/.demo
+	$(BIN)/harness train
+
+$(EXPORTED): $(TRAINED) $(shell find harness/repository -name '*.py') | $(VENV)/.demo
+	$(BIN)/harness export
