@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.cli import export as export
+from harness.cli import run as run
 from harness.cli import train as train
 
 __all__: list[str] = []

@@ -1,0 +1,127 @@
+# ruff: noqa: INP001, B905, TC - this file runs in the server's own Python, which may be older than ours
+"""Serve ``model.onnx``, which stands beside this file, with ONNX Runtime in Triton's Python backend.
+
+Written by ``harness export``. The requests of one execution go through the model together, as one batch;
+if that fails, each goes alone, so that a bad request fails by itself. Needs ``numpy`` and ``onnxruntime``
+in the environment of the server.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+# ``optimization.graph.level`` means here what it means to Triton's own ONNX Runtime backend.
+GRAPH_LEVELS = {
+    -1: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    0: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    1: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+class TritonPythonModel:
+    """One instance of the model."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the model; ``args`` are those of the Python backend."""
+        config = json.loads(args["model_config"])
+        self.batched = config["max_batch_size"] > 0
+        self.inputs = [tensor["name"] for tensor in config["input"]]
+        self.outputs = [tensor["name"] for tensor in config["output"]]
+        self.strings = {
+            tensor["name"] for tensor in config["input"] if tensor["data_type"] == "TYPE_STRING"
+        }
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _threads(config, "intra_op_thread_count")
+        options.inter_op_num_threads = _threads(config, "inter_op_thread_count")
+        level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
+        options.graph_optimization_level = GRAPH_LEVELS[level]
+        path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=_providers(args))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer ``requests`` in their order, one response each."""
+        if self.batched and len(requests) > 1:
+            try:
+                return self._together(requests)
+            except Exception as error:  # noqa: BLE001 - which request is to blame shows next
+                pb_utils.Logger.log_verbose(f"a batch failed, its requests go alone: {error}")
+        return [self._alone(request) for request in requests]
+
+    def _together(self, requests: list[Any]) -> list[Any]:
+        tensors = [self._read(request) for request in requests]
+        sizes = [len(next(iter(each.values()))) for each in tensors]
+        batch = {name: np.concatenate([each[name] for each in tensors]) for name in self.inputs}
+        edges = np.cumsum(sizes)[:-1]
+        parts = [np.split(answer, edges) for answer in self._run(batch)]
+        return [self._response(part) for part in zip(*parts)]
+
+    def _alone(self, request: Any) -> Any:  # noqa: ANN401 - Triton's own types
+        try:
+            return self._response(self._run(self._read(request)))
+        except Exception as error:  # noqa: BLE001 - the client is told, and the instance lives on
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+
+    def _read(self, request: Any) -> dict[str, np.ndarray]:  # noqa: ANN401 - Triton's own types
+        tensors = {}
+        for name in self.inputs:
+            tensor = pb_utils.get_input_tensor_by_name(request, name)
+            if tensor is None:
+                raise ValueError(f"the input {name} is missing")
+            array = tensor.as_numpy()
+            if name in self.strings:
+                array = _each(array, lambda item: item.decode("utf-8"))
+            tensors[name] = array
+        return tensors
+
+    def _run(self, tensors: dict[str, np.ndarray]) -> list[np.ndarray]:
+        answers = self.session.run(self.outputs, tensors)
+        if self.batched:
+            rows = len(next(iter(tensors.values())))
+            for name, answer in zip(self.outputs, answers):
+                if answer.shape[:1] != (rows,):
+                    raise ValueError(f"{name} has shape {answer.shape} for a batch of {rows}")
+        return answers
+
+    def _response(self, answers: Any) -> Any:  # noqa: ANN401 - Triton's own types
+        tensors = [
+            pb_utils.Tensor(name, _wire(answer)) for name, answer in zip(self.outputs, answers)
+        ]
+        return pb_utils.InferenceResponse(tensors)
+
+
+def _wire(answer: np.ndarray) -> np.ndarray:
+    """ONNX Runtime gives strings as ``str``, the Python backend takes them as ``bytes``."""
+    if answer.dtype.kind == "O":
+        return _each(answer, lambda item: item.encode("utf-8"))
+    return np.ascontiguousarray(answer)
+
+
+def _each(array: np.ndarray, change: Callable[[Any], Any]) -> np.ndarray:
+    """Apply ``change`` to each item of an array of objects."""
+    changed = np.empty(array.shape, dtype=object)
+    changed.ravel()[:] = [change(item) for item in array.ravel()]
+    return changed
+
+
+def _threads(config: dict[str, Any], name: str) -> int:
+    """A thread count. Left out, ONNX Runtime would take every core for every instance."""
+    return int(config.get("parameters", {}).get(name, {}).get("string_value", "1"))
+
+
+def _providers(args: dict[str, str]) -> list[Any]:
+    if args["model_instance_kind"] != "GPU":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise RuntimeError(
+            "instances on the GPU were asked for, but the server's onnxruntime has no"
+            " CUDAExecutionProvider: install onnxruntime-gpu there, or export with --kind cpu"
+        )
+    device = {"device_id": int(args["model_instance_device_id"])}
+    return [("CUDAExecutionProvider", device), "CPUExecutionProvider"]

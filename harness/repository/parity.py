@@ -1,0 +1,128 @@
+"""Parity: how far a model's answers are from the reference, computed in this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from harness.repository.graph import OnnxSession
+
+__all__ = ["LARGEST_DIFFERENCE", "Parity", "accuracy", "answers_of", "compare_answers"]
+
+LARGEST_DIFFERENCE = 1e-4  # above it, float32 arithmetic in another order no longer explains it
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How a model's answers compare with the reference.
+
+    Attributes:
+        largest_difference: largest absolute difference over all outputs and examples; ``inf`` where
+            one is not finite and the other is, or where whole numbers or strings differ.
+        tensor: the output it occurred in.
+        examples: how many examples were compared.
+    """
+
+    largest_difference: float
+    tensor: str
+    examples: int
+
+
+def answers_of(
+    session: OnnxSession, inputs: dict[str, npt.NDArray[Any]], *, batched: bool
+) -> dict[str, npt.NDArray[Any]]:
+    """Compute a model's answers to all examples.
+
+    Args:
+        session: the model.
+        inputs: by tensor name, shape (examples, *dims).
+        batched: the model has a batch dimension, so that examples go together; else one by one.
+
+    Returns:
+        By tensor name, shape (examples, *dims).
+
+    Raises:
+        UsageError: the model does not take them, or answers of different shapes cannot be stacked.
+    """
+    examples = len(next(iter(inputs.values())))
+    if batched:
+        parts = [
+            session.run({name: array[start : start + BATCH] for name, array in inputs.items()})
+            for start in range(0, examples, BATCH)
+        ]
+    else:
+        singles = [
+            session.run({name: array[place] for name, array in inputs.items()})
+            for place in range(examples)
+        ]
+        parts = [{name: array[np.newaxis] for name, array in part.items()} for part in singles]
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    except ValueError as error:
+        raise UsageError(
+            "the answers to different examples have different shapes, so they make no reference",
+            where=str(session.path),
+            remedy="Give examples of one shape",
+        ) from error
+
+
+def compare_answers(
+    reference: dict[str, npt.NDArray[Any]], answers: dict[str, npt.NDArray[Any]], *, where: str
+) -> Parity:
+    """Compare answers with the reference's.
+
+    Args:
+        reference: right answers by tensor name, shape (examples, *dims).
+        answers: a model's answers, alike.
+        where: names the model in errors.
+
+    Raises:
+        UsageError: an output of the reference is missing or has another shape.
+    """
+    worst, tensor, examples = 0.0, "", 0
+    for name, right in reference.items():
+        if name not in answers or answers[name].shape != right.shape:
+            got = f"shape {answers[name].shape}" if name in answers else "no such output"
+            raise UsageError(
+                f"the output {name} should have shape {right.shape}; the model has {got}",
+                where=where,
+                remedy="Train or export the model again, so that model and reference fit",
+            )
+        difference = _largest_difference(right, answers[name])
+        examples = max(examples, len(right))
+        if not tensor or difference > worst:
+            worst, tensor = difference, name
+    return Parity(worst, tensor, examples)
+
+
+def _largest_difference(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    if one.size == 0:
+        return 0.0
+    if one.dtype.kind not in "fc" or other.dtype.kind not in "fc":
+        return 0.0 if np.array_equal(one, other) else float("inf")
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0.0, np.abs(a - b))
+    return float(np.where(np.isnan(difference), np.inf, difference).max())
+
+
+def accuracy(
+    answers: dict[str, npt.NDArray[Any]], labels: npt.NDArray[np.int64] | None
+) -> float | None:
+    """Share of examples whose most likely class is the true one; ``None`` where that is no question.
+
+    The classes are the last axis of the only output of shape (examples, classes).
+    """
+    scores = [array for array in answers.values() if array.ndim == 2 and array.dtype.kind == "f"]
+    if labels is None or len(scores) != 1 or scores[0].shape[1] < 2:
+        return None
+    return float((scores[0].argmax(axis=1) == labels).mean())
