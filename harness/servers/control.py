@@ -1,0 +1,279 @@
+"""The control plane of a running Triton, over gRPC: load, configuration, statistics.
+
+Control goes over gRPC, since a load over HTTP can stall inference. Every call has a deadline. What only
+reads is tried again when the connection broke; what changes something is sent once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from harness.archive import StatisticsWindow
+from harness.errors import EnvironmentFailedError, UsageError
+from harness.servers.configuration import from_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from harness.servers.server import Endpoints
+
+__all__ = ["Control", "Snapshot", "difference"]
+
+CALL_DEADLINE_S = 10.0
+ATTEMPTS = 3
+PAUSE_S = 0.1
+QUICK_NS = 10_000_000  # a snapshot that took longer is repeated
+LARGEST_ANSWER_BYTES = 16 << 20
+# Broken connections. A deadline is not among them: whoever set it does not want to wait again.
+AGAIN = ("UNAVAILABLE",)
+
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Cumulative statistics of one model, and when they were taken (CLOCK_MONOTONIC, ns).
+
+    ``counts`` has the fields of :class:`harness.archive.StatisticsWindow` by name, summed over versions;
+    ``executed_batches`` maps an executed batch size to its executions so far.
+    """
+
+    before_ns: int
+    after_ns: int
+    counts: dict[str, int]
+    executed_batches: dict[int, int]
+
+    @property
+    def middle_ns(self) -> int:
+        """The moment that it stands for."""
+        return (self.before_ns + self.after_ns) // 2
+
+
+class Control:
+    """A connection to a server's control plane. Use it as a context manager."""
+
+    def __init__(self, endpoints: Endpoints, *, deadline_s: float = CALL_DEADLINE_S) -> None:
+        import tritonclient.grpc as triton
+
+        self._address = endpoints.grpc
+        self._deadline_s = deadline_s
+        self._client = triton.InferenceServerClient(
+            endpoints.grpc,
+            channel_args=[
+                ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES),
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.enable_http_proxy", 0),
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+            ],
+        )
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def ready(self, deadline_s: float) -> None:
+        """Wait until the server says that it is ready.
+
+        Raises:
+            EnvironmentFailedError: it does not within ``deadline_s``.
+        """
+        deadline = time.monotonic() + deadline_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                if self._call("readiness", self._client.is_server_ready, deadline_s=left_s):
+                    return
+            except EnvironmentFailedError:
+                pass
+            time.sleep(min(PAUSE_S, max(left_s, 0)))
+        raise EnvironmentFailedError(
+            f"the server was not ready within {deadline_s:g} s", where=self._address
+        )
+
+    def server_metadata(self) -> dict[str, Any]:
+        """What the server says of itself: ``name``, ``version``, ``extensions``."""
+        answer = self._read("server metadata", self._client.get_server_metadata)
+        return {"name": answer.name, "version": answer.version, "extensions": [*answer.extensions]}
+
+    def load(self, model: str, config: dict[str, Any] | None = None, *, deadline_s: float) -> None:
+        """Load a model, or configure a loaded one anew; return when all its instances are ready.
+
+        Args:
+            model: its name in the repository.
+            config: the whole configuration as JSON with the proto's names, instead of ``config.pbtxt``;
+                a later load without one keeps it.
+            deadline_s: a Python stub that cannot start never answers; the server is then best restarted.
+
+        Raises:
+            EnvironmentFailedError: the server does not load it (with its reason), or not in time.
+        """
+        override = None if config is None else json.dumps(config)
+        self._call(
+            f"loading {model}",
+            self._client.load_model,
+            model,
+            config=override,
+            deadline_s=deadline_s,
+        )
+
+    def unload(self, model: str, *, deadline_s: float = CALL_DEADLINE_S) -> None:
+        """Unload a model. The server answers at once, and lets requests in flight finish.
+
+        Raises:
+            EnvironmentFailedError: the server refuses.
+        """
+        self._call(f"unloading {model}", self._client.unload_model, model, deadline_s=deadline_s)
+
+    def is_model_ready(self, model: str) -> bool:
+        """Whether the server says that the model is ready; a dead stub leaves it so."""
+        return bool(self._read(f"readiness of {model}", self._client.is_model_ready, model))
+
+    def effective_configuration(self, model: str) -> dict[str, Any]:
+        """The configuration that the model really has, as JSON with the proto's names."""
+        answer = self._read(f"configuration of {model}", self._client.get_model_config, model)
+        return from_message(answer.config)
+
+    def snapshot(self, model: str) -> Snapshot:
+        """Cumulative statistics of a model now: the quickest of up to three calls.
+
+        Raises:
+            EnvironmentFailedError: the server does not answer, or has no such model.
+        """
+        best: Snapshot | None = None
+        for _ in range(ATTEMPTS):
+            before_ns = time.monotonic_ns()
+            answer = self._read(
+                f"statistics of {model}", self._client.get_inference_statistics, model
+            )
+            after_ns = time.monotonic_ns()
+            if best is None or after_ns - before_ns < best.after_ns - best.before_ns:
+                best = _snapshot(before_ns, after_ns, answer)
+            if best.after_ns - best.before_ns <= QUICK_NS:
+                break
+        assert best is not None  # noqa: S101 - there is at least one attempt
+        return best
+
+    def _read(
+        self,
+        what: str,
+        function: Callable[..., AnswerT],
+        *arguments: Any,  # noqa: ANN401 - the client's own
+    ) -> AnswerT:
+        """Call what only reads: again where the connection broke, within one deadline."""
+        deadline = time.monotonic() + self._deadline_s
+        while True:
+            left_s = deadline - time.monotonic()
+            try:
+                return self._call(what, function, *arguments, deadline_s=max(left_s, 0.001))
+            except ConnectionBrokenError:
+                if deadline - time.monotonic() < PAUSE_S:
+                    raise
+                time.sleep(PAUSE_S)
+
+    def _call(
+        self,
+        what: str,
+        function: Callable[..., AnswerT],
+        *arguments: Any,  # noqa: ANN401 - the client's own
+        deadline_s: float,
+        **options: Any,  # noqa: ANN401 - the client's own
+    ) -> AnswerT:
+        """Call once; turn the client's error into a sentence."""
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            return function(*arguments, client_timeout=deadline_s, **options)
+        except InferenceServerException as error:
+            raise self._sentence(what, deadline_s, error) from error
+
+    def _sentence(self, what: str, deadline_s: float, error: Any) -> EnvironmentFailedError:  # noqa: ANN401
+        status = str(error.status() or "")
+        if "DEADLINE_EXCEEDED" in status:
+            return EnvironmentFailedError(
+                f"{what}: no answer within {deadline_s:g} s", where=self._address
+            )
+        message = " ".join(str(error.message()).split())
+        kind = ConnectionBrokenError if any(a in status for a in AGAIN) else EnvironmentFailedError
+        return kind(f"{what}: {message}", where=self._address)
+
+
+class ConnectionBrokenError(EnvironmentFailedError):
+    """The connection to the server broke, or there is nobody."""
+
+
+def _snapshot(before_ns: int, after_ns: int, answer: Any) -> Snapshot:  # noqa: ANN401
+    counts = dict.fromkeys(COUNTS, 0)
+    executed: dict[int, int] = {}
+    for version in answer.model_stats:
+        counts["inference_count"] += version.inference_count
+        counts["execution_count"] += version.execution_count
+        for name in DURATIONS:
+            duration = getattr(version.inference_stats, name)
+            counts[f"{name}_count"] += duration.count
+            counts[f"{name}_ns"] += duration.ns
+        for name in CACHE:
+            counts[f"{name}_count"] += getattr(version.inference_stats, name).count
+        for batch in version.batch_stats:
+            size = int(batch.batch_size)
+            executed[size] = executed.get(size, 0) + batch.compute_infer.count
+    return Snapshot(before_ns, after_ns, counts, executed)
+
+
+DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+CACHE = ("cache_hit", "cache_miss")
+COUNTS = (
+    "inference_count",
+    "execution_count",
+    *(f"{name}_{unit}" for name in DURATIONS for unit in ("count", "ns")),
+    *(f"{name}_count" for name in CACHE),
+)
+
+
+def difference(first: Snapshot, last: Snapshot) -> StatisticsWindow:
+    """The statistics of the window between two snapshots; its edges are the middles of the calls.
+
+    Raises:
+        EnvironmentFailedError: a count has gone down: the model was loaded anew in between, or the server
+            restarted.
+        UsageError: the snapshots are not in the order of time.
+    """
+    if last.middle_ns < first.middle_ns:
+        raise UsageError("the last snapshot was taken before the first")
+    counts = {name: last.counts[name] - first.counts[name] for name in COUNTS}
+    sizes = sorted(first.executed_batches.keys() | last.executed_batches.keys())
+    executed = {
+        size: last.executed_batches.get(size, 0) - first.executed_batches.get(size, 0)
+        for size in sizes
+    }
+    gone_down = [name for name, value in counts.items() if value < 0]
+    gone_down += [f"executions of {size}" for size, value in executed.items() if value < 0]
+    if gone_down:
+        raise EnvironmentFailedError(
+            f"the server's statistics went down ({', '.join(gone_down[:3])}): the model was loaded anew,"
+            " or the server restarted"
+        )
+    longest_ns = max(last.after_ns - last.before_ns, first.after_ns - first.before_ns)
+    return StatisticsWindow(
+        start_ns=first.middle_ns,
+        end_ns=last.middle_ns,
+        edge_error_ms=longest_ns / 2e6,
+        executed_batches={size: count for size, count in executed.items() if count},
+        **counts,
+    )
