@@ -66,15 +66,16 @@ server: server-python $(VENV)/.demo
 ifeq ($(origin PYTHON),command line)
 base := -c 'import sys; print(sys.base_prefix)' 2>/dev/null
 ifneq ($(shell $(PYTHON) $(base)),$(shell $(BIN)/python $(base)))
-$(VENV)/.demo: always
-clear := --clear
+$(BIN)/python $(VENV)/.demo: always
 endif
 endif
 
-$(VENV)/.demo: pyproject.toml constraints.txt | python
-	echo >&2 "Setting up $(VENV) with $$($(PYTHON) --version): a minute or two"
-	$(PYTHON) -m venv $(clear) $(VENV)
-	$(PIP) pip hatchling
+$(BIN)/python: | python
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	echo >&2 "Setting up $(VENV) with $$($(BIN)/python --version): a minute or two"
+	$(PIP) pip hatchling editables
 	$(PIP) --no-build-isolation --editable '.[train]'
 	touch $@
 
