@@ -112,7 +112,8 @@ def _arrays(path: Path) -> RawData:
     """
     where = str(path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # An open file of our own: NumPy leaves its own open when it is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             data = {name: arrays[name] for name in arrays.files if name in {"x", "y", "classes"}}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "damaged or pickled"
