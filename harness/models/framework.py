@@ -76,8 +76,10 @@ def load_keras() -> KerasModule:
         require("tensorflow", "keras", "tf2onnx")
         import keras
         import tensorflow as tf
+        import tf2onnx  # type: ignore[import-untyped]
 
         tf.get_logger().setLevel("ERROR")
+        tf2onnx.logging.set_level(tf2onnx.logging.ERROR)
     return keras
 
 
