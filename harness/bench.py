@@ -20,9 +20,9 @@ from harness.archive import SAMPLE_DTYPE, TrialRecord
 from harness.errors import EnvironmentFailedError
 from harness.load.driver import Driver, Target
 from harness.repository.configuration import differences, with_server_configuration
-from harness.servers import serving
 from harness.servers.control import Control, difference
 from harness.servers.staging import staged
+from harness.servers.start import serving
 from harness.servers.telemetry import Telemetry
 from harness.statistics.truncation import mser5
 
@@ -106,6 +106,7 @@ class Bench:
             differences=differences(self.requested, self.effective) if self.effective else (),
             **seen,
         )
+        self.telemetry.refresh()  # usage at the window's end is interpolated between two readings
         return Measured(record, samples, self.telemetry.drain())
 
     def _configure(self, configuration: ServerConfiguration) -> None:
@@ -127,6 +128,7 @@ class Bench:
                 self.refused[configuration.key] = str(error)
             raise
         self.current = configuration
+        self.telemetry.refresh()  # other stubs now
 
     def _load(self, trial: PlannedTrial, seen: dict[str, Any]) -> npt.NDArray[np.void]:
         """Send the trial's load, note the window in ``seen``, and return the samples."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
 
 __all__ = ["Reading", "Telemetry"]
 
@@ -37,7 +38,22 @@ class Telemetry:
         self._readings: deque[Reading] = deque(maxlen=MOST_READINGS)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._read_again = threading.Event()
         self._listed: dict[int, tuple[str, psutil.Process]] = {}
+
+    def __enter__(self) -> Self:
+        """Return itself, not yet started."""
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """End the thread."""
+        self.stop()
 
     def start(self, processes: Callable[[], Sequence[tuple[str, int]]]) -> None:
         """Begin to read the host and what ``processes`` lists as (role, pid); it is asked each second."""
@@ -52,25 +68,37 @@ class Telemetry:
         """The readings since the last call: rows of (time_ns, role, pid, cpu_s, rss_bytes)."""
         return [self._readings.popleft() for _ in range(len(self._readings))]
 
+    def refresh(self, timeout_s: float = 1.0) -> None:
+        """Look for processes and read them now: they may have changed, or a window has just ended."""
+        if self._thread is not None:
+            self._read_again.clear()
+            self._wake.set()
+            self._read_again.wait(timeout_s)
+
     def stop(self) -> None:
         """Take a last reading and end the thread; what was read can still be drained."""
         if self._thread is not None:
             self._stopping.set()
+            self._wake.set()
             self._thread.join()
             self._thread = None
 
     def _run(self, processes: Callable[[], Sequence[tuple[str, int]]]) -> None:
         listing_at = next_at = time.monotonic()
         while True:
-            if time.monotonic() >= listing_at or self._read():
+            asked = self._wake.is_set()
+            self._wake.clear()
+            if asked or time.monotonic() >= listing_at or self._read():
                 self._list(processes)
                 listing_at = time.monotonic() + LISTING_S
                 self._read()
+            if asked:
+                self._read_again.set()
             if self._stopping.is_set():
                 return
             # A late reading does not make the following ones hurry.
             next_at = max(next_at + self._interval_s, time.monotonic())
-            self._stopping.wait(next_at - time.monotonic())
+            self._wake.wait(next_at - time.monotonic())
 
     def _list(self, processes: Callable[[], Sequence[tuple[str, int]]]) -> None:
         try:
