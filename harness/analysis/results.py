@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.analysis.verdicts import RunVerdict, Verdict
+from harness.analysis.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
+    from harness.analysis.soundness import Drift, RunVerdict
     from harness.archive import Outcome, RunRecord, TrialRecord
     from harness.point import Point, ServerConfiguration, Workload
     from harness.scenario import Measure, Slo
@@ -90,13 +91,13 @@ class PointResult:
         latency_mean_ms: of right answers; its interval is from the passes.
         percentiles: p50, p90, p95 and p99 of the latency of right answers, by quantile.
         client_gap_ms: mean time between an answer and the same user's next send; ``None`` in an open loop.
-        breakdown: where the time went; ``None`` without server statistics.
-        executed_batches: executions by the batch size that the server executed.
-        executed_batch_mean: inferences per execution.
         client_cpu_cores, server_cpu_cores: CPU used within the windows; the server's Python stubs included.
         server_rss_bytes: the largest resident memory of the server and its stubs together.
         concurrency_seen: requests per second times (mean latency + client gap), which Little's law says
             is the concurrency; ``None`` in an open loop.
+        breakdown: where the time went; ``None`` without server statistics.
+        executed_batches: executions by the batch size that the server executed.
+        executed_batch_mean: inferences per execution.
         server_requests: requests that the server counted in the same windows.
         verdict: what to think of the point, the worst finding first.
         reasons: in words, the worst first; empty for a valid point.
@@ -113,15 +114,15 @@ class PointResult:
     throughput_of_pass: Mapping[int, float]
     latency_mean_ms: Interval
     percentiles: Mapping[float, Percentile]
-    client_gap_ms: float | None
-    breakdown: Breakdown | None
-    executed_batches: Mapping[int, int]
-    executed_batch_mean: float | None
-    client_cpu_cores: float | None
-    server_cpu_cores: float | None
-    server_rss_bytes: int | None
-    concurrency_seen: float | None
-    server_requests: int | None
+    client_gap_ms: float | None = None
+    client_cpu_cores: float | None = None
+    server_cpu_cores: float | None = None
+    server_rss_bytes: int | None = None
+    concurrency_seen: float | None = None
+    breakdown: Breakdown | None = None
+    executed_batches: Mapping[int, int] = field(default_factory=dict)
+    executed_batch_mean: float | None = None
+    server_requests: int | None = None
     verdict: Verdict = Verdict.VALID
     reasons: tuple[str, ...] = ()
 
@@ -221,10 +222,11 @@ class Analysis:
         slo, measure: from the run's scenario.
         trial_records: every trial, in the order of measurement.
         results: every point, in the order of the sweep.
-        points: one row a point; :data:`harness.analysis.points.COLUMNS` first, in that order. A cell is
+        points: one row a point; :data:`harness.analysis.tables.COLUMNS` first, in that order. A cell is
             missing (NaN or None) where a column does not apply.
         trials: one row a trial, sentinels included.
         workloads: the rankings.
+        drift: what the sentinel trials show; ``None`` without any.
         verdict: of the run, with reasons in words.
     """
 
@@ -236,6 +238,7 @@ class Analysis:
     points: pd.DataFrame = field(repr=False, compare=False)
     trials: pd.DataFrame = field(repr=False, compare=False)
     workloads: tuple[WorkloadResult, ...]
+    drift: Drift | None
     verdict: RunVerdict
 
     def headlines(self) -> tuple[str, ...]:

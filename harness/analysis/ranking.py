@@ -1,0 +1,237 @@
+"""Which server configuration is best for a workload, and by how much.
+
+The rule: within a workload (protocol and client batch size), a configuration counts with its best load
+level: the highest throughput over the levels without errors whose upper p99 bound meets the SLO. Without
+a bound on p99, its level is the *knee*: the one with the greatest power, throughput over mean latency
+(Kleinrock, "Power and deterministic rules of thumb for probabilistic problems in computer
+communications", ICC 1979), beyond which more users buy latency rather than throughput.
+
+Configurations are compared by the ratio of their throughputs, paired within the passes. Those that cannot
+be told apart from the leader are tied with it, and of them the one with the fewest instances wins, then
+the one that uses the least CPU. Only valid points can win.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from harness.analysis.results import RankedConfiguration, WorkloadResult
+from harness.point import ClosedLoad
+from harness.statistics.intervals import Interval, paired_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.analysis.results import PointResult
+    from harness.point import ServerConfiguration, Workload
+    from harness.scenario import Slo
+
+__all__ = ["rank"]
+
+
+def rank(results: Sequence[PointResult], slo: Slo) -> tuple[WorkloadResult, ...]:
+    """Rank the server configurations of each model and workload, in the order of the points."""
+    groups: dict[tuple[str, Workload], list[PointResult]] = {}
+    for result in results:
+        groups.setdefault((result.point.configuration.model, result.point.workload), []).append(
+            result
+        )
+    return tuple(
+        _rank_workload(model, workload, group, slo) for (model, workload), group in groups.items()
+    )
+
+
+def throughput_ratio(a: PointResult, b: PointResult) -> Interval:
+    """How many times ``b``'s throughput ``a``'s is, paired within the passes that both were measured in."""
+    passes = sorted(a.throughput_of_pass.keys() & b.throughput_of_pass.keys())
+    return paired_ratio(
+        [a.throughput_of_pass[index] for index in passes],
+        [b.throughput_of_pass[index] for index in passes],
+    )
+
+
+def _rank_workload(
+    model: str, workload: Workload, results: Sequence[PointResult], slo: Slo
+) -> WorkloadResult:
+    groups: dict[ServerConfiguration, list[PointResult]] = {}
+    for result in results:
+        groups.setdefault(result.point.configuration, []).append(result)
+    best = {key: _best_level(levels, slo) for key, levels in groups.items()}
+    found = [result for result in best.values() if result is not None]
+    leader = max(found, key=lambda result: result.throughput.estimate, default=None)
+    ranked = [_ranked(key, best[key], leader, levels, slo) for key, levels in groups.items()]
+    ranking = tuple(sorted(ranked, key=_throughput_of, reverse=True))
+    winner = min((entry for entry in ranking if entry.tied), key=_cost, default=None)
+    default = next((entry for entry in ranking if _is_default(entry.configuration)), None)
+    gain = None
+    if winner and winner.best and default and default.best:
+        gain = throughput_ratio(winner.best, default.best)
+    is_tie = gain is not None and (winner == default or not _separated(gain))
+    return WorkloadResult(
+        model=model,
+        workload=workload,
+        objective=_objective(slo),
+        ranking=ranking,
+        winner=winner,
+        default=default,
+        gain=gain,
+        gain_is_tie=is_tie,
+        reason=_reason(ranking, winner, default, gain, is_tie=is_tie),
+        doubtful=_doubtful(results, winner, slo),
+    )
+
+
+def _best_level(levels: Sequence[PointResult], slo: Slo) -> PointResult | None:
+    """A configuration's best valid level under the rule; ``None`` where none qualifies."""
+    eligible = [level for level in levels if level.valid and not _disqualified(level, slo)]
+    merit: Callable[[PointResult], float] = _throughput if slo.p99_s is not None else _power
+    return max(eligible, key=merit, default=None)
+
+
+def _throughput(result: PointResult) -> float:
+    return result.throughput.estimate
+
+
+def _throughput_of(ranked: RankedConfiguration) -> float:
+    return ranked.best.throughput.estimate if ranked.best else -1.0
+
+
+def _power(result: PointResult) -> float:
+    return result.throughput.estimate / result.latency_mean_ms.estimate
+
+
+def _disqualified(result: PointResult, slo: Slo) -> str:
+    """Why a level may not win, whatever its verdict; empty where it may."""
+    if result.wrong_answers:
+        return "it has wrong answers"
+    if result.errors > slo.errors * result.requests:
+        return "it has errors"
+    if slo.p99_s is None:
+        return ""
+    interval = result.p99_ms
+    if interval is None:
+        return "its p99 is not known"
+    if not interval.high <= slo.p99_s * 1e3:
+        return f"its p99 of {interval.estimate:.3g} ms may be above {slo.p99_s * 1e3:g} ms"
+    return ""
+
+
+def _ranked(
+    configuration: ServerConfiguration,
+    best: PointResult | None,
+    leader: PointResult | None,
+    levels: Sequence[PointResult],
+    slo: Slo,
+) -> RankedConfiguration:
+    if best is None or leader is None:
+        why = "no level is valid"
+        valid = [level for level in levels if level.valid]
+        if valid:
+            least = min(valid, key=lambda level: level.latency_mean_ms.estimate)
+            why = f"no level meets the SLO: at {load_label(least)} {_disqualified(least, slo)}"
+        return RankedConfiguration(configuration, None, None, tied=False, why_not=why)
+    if best is leader:
+        return RankedConfiguration(configuration, best, Interval(1.0, 1.0, 1.0), tied=True)
+    ratio = throughput_ratio(best, leader)
+    return RankedConfiguration(configuration, best, ratio, tied=not _separated(ratio))
+
+
+def _separated(ratio: Interval) -> bool:
+    """Whether a ratio is known to differ from 1; never without an interval."""
+    return math.isfinite(ratio.low) and math.isfinite(ratio.high) and not ratio.contains(1)
+
+
+def _cost(ranked: RankedConfiguration) -> tuple[float, float, str]:
+    cpu = ranked.best.server_cpu_cores if ranked.best else None
+    return (
+        ranked.configuration.instances,
+        math.inf if cpu is None else cpu,
+        ranked.configuration.key,
+    )
+
+
+def _is_default(configuration: ServerConfiguration) -> bool:
+    return configuration.instances == 1 and configuration.dynamic_batching is None
+
+
+def load_label(result: PointResult) -> str:
+    """A load level for people, such as ``concurrency 16`` or ``200 requests/s``."""
+    load = result.point.load
+    if isinstance(load, ClosedLoad):
+        return f"concurrency {load.concurrency}"
+    return f"{load.rate:g} requests/s"
+
+
+def _objective(slo: Slo) -> str:
+    if slo.p99_s is None:
+        return "throughput at the knee (the greatest throughput over latency) without errors"
+    return f"highest throughput with p99 at most {slo.p99_s * 1e3:g} ms and without errors"
+
+
+def _reason(
+    ranking: Sequence[RankedConfiguration],
+    winner: RankedConfiguration | None,
+    default: RankedConfiguration | None,
+    gain: Interval | None,
+    *,
+    is_tie: bool,
+) -> str:
+    if winner is None or winner.best is None:
+        return (
+            f"no configuration qualifies ({ranking[0].why_not})" if ranking else "nothing measured"
+        )
+    best = winner.best
+    p99 = f", p99 {best.p99_ms.estimate:.3g} ms" if best.p99_ms else ""
+    said = (
+        f"{winner.configuration.label} is best: {_rate(best.throughput)} inferences/s"
+        f" at {load_label(best)}{p99}"
+    )
+    tied = sum(ranked.tied for ranked in ranking) - 1
+    if tied:
+        others = "another configuration" if tied == 1 else f"{tied} other configurations"
+        said += f"; tied with {others}, but with fewer instances or less CPU"
+    return f"{said}; {_against_default(winner, default, gain, is_tie=is_tie)}"
+
+
+def _against_default(
+    winner: RankedConfiguration,
+    default: RankedConfiguration | None,
+    gain: Interval | None,
+    *,
+    is_tie: bool,
+) -> str:
+    if default is None:
+        return "the default (one instance, no dynamic batching) was not measured"
+    if winner == default:
+        return "it is the default"
+    if gain is None:
+        return f"the default does not qualify ({default.why_not})"
+    ratio = f"{gain.estimate:.2f} times the default"
+    if math.isfinite(gain.low):
+        ratio += f" ({gain.low:.2f} to {gain.high:.2f})"
+    return f"a tie with the default: {ratio}" if is_tie else ratio
+
+
+def _rate(interval: Interval) -> str:
+    said = f"{interval.estimate:,.0f}"
+    if math.isfinite(interval.low):
+        said += f" ({interval.low:,.0f} to {interval.high:,.0f})"
+    return said
+
+
+def _doubtful(
+    results: Sequence[PointResult], winner: RankedConfiguration | None, slo: Slo
+) -> tuple[str, ...]:
+    """Doubtful points that would have beaten the winner."""
+    least = winner.best.throughput.high if winner and winner.best else 0.0
+    if math.isnan(least):
+        least = winner.best.throughput.estimate if winner and winner.best else 0.0
+    return tuple(
+        f"{result.point.configuration.label} at {load_label(result)} would be better with"
+        f" {result.throughput.estimate:,.0f} inferences/s, but is doubtful: {result.reasons[0]}"
+        for result in results
+        if not result.valid
+        and not _disqualified(result, slo)
+        and result.throughput.estimate > least
+    )

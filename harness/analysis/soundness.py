@@ -1,0 +1,133 @@
+"""What to think of a run as a whole: its verdict, and the drift that its sentinel trials show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.analysis.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from harness.analysis.results import PointResult, WorkloadResult
+    from harness.analysis.trial import TrialMeasures
+    from harness.archive import RunRecord
+
+__all__ = ["Drift", "RunVerdict", "judge_run", "sentinel_drift"]
+
+# Windows of 1 s of one point differ by 9 % (cv) on a noisy machine, so three of them span 15 % by chance.
+MOST_DRIFT = 0.30
+
+
+@dataclass(frozen=True)
+class RunVerdict:
+    """What to think of a run.
+
+    Attributes:
+        text: the verdict in words: ``valid``, or what is the matter first of all.
+        valid: whether the run's answers can be relied on.
+        exit_code: 0, or 4 where answers were wrong or no point is valid.
+        reasons: in words, the worst first; what is worth knowing of a valid run too.
+    """
+
+    text: str
+    valid: bool
+    exit_code: int
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How one point's throughput changed while the run went on.
+
+    Attributes:
+        point: the sentinel point's name.
+        trials: the trials it was measured in, in the order of time.
+        throughput: inferences per second of each.
+    """
+
+    point: str
+    trials: tuple[int, ...]
+    throughput: tuple[float, ...]
+
+    @property
+    def spread(self) -> float:
+        """The largest over the smallest, less one; 0 of fewer than two."""
+        if len(self.throughput) < 2 or min(self.throughput) <= 0:
+            return 0.0
+        return max(self.throughput) / min(self.throughput) - 1
+
+
+def sentinel_drift(trials: Iterable[TrialMeasures]) -> Drift | None:
+    """What the sentinel trials show; ``None`` where there is none with a window."""
+    watched = [trial for trial in trials if trial.record.role == "sentinel" and trial.whole]
+    if not watched:
+        return None
+    return Drift(
+        watched[0].record.point.key,
+        tuple(trial.record.index for trial in watched),
+        tuple(trial.throughput for trial in watched),
+    )
+
+
+def judge_run(
+    record: RunRecord,
+    results: Sequence[PointResult],
+    workloads: Sequence[WorkloadResult],
+    drift: Drift | None,
+    measured: int,
+) -> RunVerdict:
+    """The verdict on a run.
+
+    Args:
+        record: how it was made.
+        results: its points, judged.
+        workloads: its rankings.
+        drift: what its sentinels show.
+        measured: how many trials it has.
+    """
+    valid = sum(result.valid for result in results)
+    wrong = [result for result in results if result.wrong_answers]
+    matters = []
+    if wrong:
+        plural = "point" if len(wrong) == 1 else "points"
+        matters.append(f"wrong answers in {len(wrong)} {plural}, such as {wrong[0].key}")
+    if not valid:
+        matters.append("no valid point")
+    if record.status != "complete":
+        done = f"{measured} of {record.planned_trials} trials measured"
+        matters.append(f"{_status(record)} ({done})")
+    matters += [f"{workload.label}: {said}" for workload in workloads for said in workload.doubtful]
+    if drift and drift.spread > MOST_DRIFT:
+        rates = " → ".join(f"{rate:,.0f}" for rate in drift.throughput)
+        matters.append(f"the machine drifted: {drift.point} gave {rates} inferences/s")
+    notes = _doubtful_points(results) if valid < len(results) else []
+    if not matters:
+        return RunVerdict("valid", valid=True, exit_code=0, reasons=tuple(notes))
+    return RunVerdict(
+        matters[0],
+        valid=False,
+        exit_code=4 if wrong or not valid else 0,
+        reasons=(*matters, *notes),
+    )
+
+
+def _status(record: RunRecord) -> str:
+    said = {
+        "running": "not finished: still going on, or cut off",
+        "interrupted": "interrupted",
+        "failed": "the run failed",
+    }[record.status]
+    return f"{said}: {record.status_reason.rstrip('.')}" if record.status_reason else said
+
+
+def _doubtful_points(results: Sequence[PointResult]) -> list[str]:
+    counts = {
+        verdict: sum(result.verdict is verdict for result in results)
+        for verdict in Verdict
+        if verdict is not Verdict.VALID
+    }
+    kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    doubtful = sum(counts.values())
+    return [f"{doubtful} of {len(results)} points are doubtful: {kinds}"]

@@ -1,0 +1,103 @@
+"""The tables of an analysis: one row a point, one row a trial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from harness.analysis.trial import trial_row
+from harness.point import ClosedLoad, OpenLoad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.analysis.results import PointResult
+    from harness.analysis.trial import TrialMeasures
+
+__all__ = ["COLUMNS", "point_table", "trial_table"]
+
+# The columns of summary.csv that every reader may count on, in their order.
+COLUMNS = (
+    "point", "model", "backend", "instances", "max_batch_size", "dynamic_batching",
+    "max_queue_delay_us", "protocol", "batch_size", "load", "concurrency", "offered_rate", "passes",
+    "window_s", "requests", "errors", "wrong_answers", "throughput", "throughput_low",
+    "throughput_high", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p95",
+    "latency_ms_p99", "latency_ms_p99_low", "latency_ms_p99_high", "client_gap_ms", "queue_ms",
+    "compute_input_ms", "compute_infer_ms", "compute_output_ms", "executed_batch_mean",
+    "client_cpu_cores", "server_cpu_cores", "verdict", "reasons",
+)  # fmt: skip
+
+# Whole numbers that do not apply everywhere: pandas would turn them into floats.
+WHOLE_NUMBERS = ("max_queue_delay_us", "concurrency", "server_requests", "server_rss_bytes")
+
+
+def point_table(results: Iterable[PointResult]) -> pd.DataFrame:
+    """One row a point: :data:`COLUMNS`, then what else is known. Missing cells are NaN or None."""
+    table = pd.DataFrame([_point_row(result) for result in results])
+    return table.astype(dict.fromkeys(WHOLE_NUMBERS, "Int64"))
+
+
+def trial_table(trials: Iterable[TrialMeasures]) -> pd.DataFrame:
+    """One row a trial, in the order of measurement, sentinels included."""
+    table = pd.DataFrame([trial_row(trial) for trial in trials])
+    return table.astype({"server_requests": "Int64"})
+
+
+def _point_row(result: PointResult) -> dict[str, object]:
+    point, configuration, load = result.point, result.point.configuration, result.point.load
+    batching, parts = configuration.dynamic_batching, result.breakdown
+    intervals = {
+        f"p{q * 100:g}": percentile.interval_ms for q, percentile in result.percentiles.items()
+    }
+    latency = {
+        f"latency_ms_{name}": interval.estimate if interval else None
+        for name, interval in intervals.items()
+    }
+    bounds = {
+        f"latency_ms_{name}_{side}": getattr(interval, side) if interval else None
+        for name, interval in [("mean", result.latency_mean_ms), *intervals.items()]
+        for side in ("low", "high")
+    }
+    row: dict[str, object] = {
+        "point": result.key,
+        "model": configuration.model,
+        "backend": result.backend,
+        "instances": configuration.instances,
+        "max_batch_size": configuration.max_batch_size,
+        "dynamic_batching": "off" if batching is None else "on",
+        "max_queue_delay_us": None if batching is None else batching.max_queue_delay_us,
+        "protocol": point.workload.protocol,
+        "batch_size": point.workload.batch_size,
+        "load": load.kind,
+        "concurrency": load.concurrency if isinstance(load, ClosedLoad) else None,
+        "offered_rate": load.rate if isinstance(load, OpenLoad) else None,
+        "passes": result.passes,
+        "window_s": result.window_s,
+        "requests": result.requests,
+        "errors": result.errors,
+        "wrong_answers": result.wrong_answers,
+        "throughput": result.throughput.estimate,
+        "throughput_low": result.throughput.low,
+        "throughput_high": result.throughput.high,
+        "latency_ms_mean": result.latency_mean_ms.estimate,
+        **latency,
+        "client_gap_ms": result.client_gap_ms,
+        "queue_ms": parts and parts.queue_ms,
+        "compute_input_ms": parts and parts.compute_input_ms,
+        "compute_infer_ms": parts and parts.compute_infer_ms,
+        "compute_output_ms": parts and parts.compute_output_ms,
+        "executed_batch_mean": result.executed_batch_mean,
+        "client_cpu_cores": result.client_cpu_cores,
+        "server_cpu_cores": result.server_cpu_cores,
+        "verdict": str(result.verdict),
+        "reasons": "; ".join(result.reasons),
+        **bounds,
+        "client_and_network_ms": parts and parts.client_and_network_ms,
+        "server_other_ms": parts and parts.server_other_ms,
+        "server_requests": result.server_requests,
+        "concurrency_seen": result.concurrency_seen,
+        "server_rss_bytes": result.server_rss_bytes,
+    }
+    rest = [name for name in row if name not in COLUMNS]
+    return {name: row[name] for name in (*COLUMNS, *rest)}

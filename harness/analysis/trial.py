@@ -1,0 +1,163 @@
+"""One trial measured: what its window says, before anything is pooled or judged."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.analysis.samples import cut
+from harness.analysis.usage import GENERATOR, SERVER, usage
+from harness.archive import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from harness.analysis.samples import WindowSamples
+    from harness.archive import RunDirectory, TrialRecord
+
+__all__ = ["TrialMeasures", "measure_trial", "trial_row"]
+
+
+@dataclass(frozen=True)
+class TrialMeasures:
+    """What one window says.
+
+    Attributes:
+        record: the trial.
+        window_s: length of its window; 0 where the trial broke before it had one.
+        requests: requests that ended within it.
+        inferences: inferences with a right answer within it.
+        failures: requests that ended otherwise, by kind.
+        latency_ms: of right answers in the order of completion, shape (right answers,).
+        mean_cycle_ms: mean latency (whatever the answer) and client gap together; NaN in an open loop.
+        client_gap_ms: mean time between an answer and the same user's next send; NaN in an open loop.
+        slowest_ms: the slowest request, whatever its answer.
+        longest_silence_ms: the longest time with requests in flight and not one answer.
+        halves: inferences with a right answer in the first and in the second half of the window.
+        client_cpu_cores, server_cpu_cores, server_rss_bytes: NaN without telemetry.
+    """
+
+    record: TrialRecord
+    window_s: float
+    requests: int
+    inferences: int
+    failures: Mapping[Outcome, int]
+    latency_ms: npt.NDArray[np.float64]
+    mean_cycle_ms: float
+    client_gap_ms: float
+    slowest_ms: float
+    longest_silence_ms: float
+    halves: tuple[int, int]
+    client_cpu_cores: float
+    server_cpu_cores: float
+    server_rss_bytes: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether the trial has a whole window, so that its numbers count."""
+        return self.window_s > 0 and self.record.failure is None
+
+    @property
+    def throughput(self) -> float:
+        """Inferences per second with a right answer; NaN without a whole window."""
+        return self.inferences / self.window_s if self.whole else math.nan
+
+    @property
+    def server_requests(self) -> int | None:
+        """Requests that the server counted in the window; ``None`` without statistics."""
+        statistics = self.record.statistics
+        return statistics.success_count + statistics.fail_count if statistics else None
+
+
+def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
+    """Cut the window out of a trial's samples and measure it.
+
+    Raises:
+        UsageError: the trial's files are unreadable.
+    """
+    start_ns, end_ns = record.window_start_ns, record.window_end_ns
+    if start_ns is None or end_ns is None or end_ns <= start_ns:
+        start_ns = end_ns = 0
+    closed = record.point.load.kind == "closed"
+    window = cut(run.samples(record.index), start_ns, end_ns, closed=closed)
+    telemetry = run.telemetry(record.index)
+    server = usage(telemetry, SERVER, start_ns, end_ns) if end_ns else None
+    gap_ms = _mean(window.gap_ms[np.isfinite(window.gap_ms)]) if closed else math.nan
+    outcomes = Counter(window.outcome.tolist())
+    right = window.right
+    middle = (start_ns + end_ns) // 2
+    early = int(window.batch[right & (window.done_ns < middle)].sum())
+    inferences = int(window.batch[right].sum())
+    return TrialMeasures(
+        record=record,
+        window_s=(end_ns - start_ns) / 1e9,
+        requests=len(window.done_ns),
+        inferences=inferences,
+        failures={Outcome(kind): n for kind, n in sorted(outcomes.items()) if kind != Outcome.OK},
+        latency_ms=window.response_ms[right],
+        mean_cycle_ms=_mean(window.service_ms) + gap_ms,
+        client_gap_ms=gap_ms,
+        slowest_ms=float(window.service_ms.max(initial=0.0)),
+        longest_silence_ms=window.longest_silence_ms,
+        halves=(early, inferences - early),
+        client_cpu_cores=_client_cores(run, record, window),
+        server_cpu_cores=server.cores if server else math.nan,
+        server_rss_bytes=server.rss_bytes if server else 0,
+    )
+
+
+def _client_cores(run: RunDirectory, record: TrialRecord, window: WindowSamples) -> float:
+    """The generator's own account of its CPU within the window, or else the telemetry's."""
+    health = record.generator
+    if health is not None and health.window_s > 0:
+        return health.cpu_s / health.window_s
+    if window.end_ns == 0:
+        return math.nan
+    seen = usage(run.telemetry(record.index), GENERATOR, window.start_ns, window.end_ns)
+    return seen.cores if seen else math.nan
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def trial_row(trial: TrialMeasures) -> dict[str, object]:
+    """One row of ``trials.csv``."""
+    record, health = trial.record, trial.record.generator
+    wrong = trial.failures.get(Outcome.WRONG_ANSWER, 0)
+    latency = trial.latency_ms
+    p50, p99 = (
+        np.quantile(latency, [0.5, 0.99], method="inverted_cdf") if len(latency) else (None, None)
+    )
+    return {
+        "trial": record.index,
+        "pass": record.pass_index,
+        "role": record.role,
+        "point": record.point.key,
+        "started_utc": record.started_utc.isoformat(),
+        "window_s": trial.window_s,
+        "requests": trial.requests,
+        "server_requests": trial.server_requests,
+        "errors": sum(trial.failures.values()) - wrong,
+        "wrong_answers": wrong,
+        "throughput": trial.throughput,
+        "latency_ms_mean": _mean(latency),
+        "latency_ms_p50": p50,
+        "latency_ms_p99": p99,
+        "latency_ms_max": trial.slowest_ms,
+        "client_gap_ms": trial.client_gap_ms,
+        "client_cpu_cores": trial.client_cpu_cores,
+        "server_cpu_cores": trial.server_cpu_cores,
+        "loop_lag_ms_p99": health.loop_lag_p99_ms if health else None,
+        "loop_lag_ms_max": health.loop_lag_max_ms if health else None,
+        "longest_silence_ms": trial.longest_silence_ms,
+        "statistics_edge_ms": record.statistics.edge_error_ms if record.statistics else None,
+        "warmup": record.warmup_reason,
+        "failure": record.failure or "",
+    }
