@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, B905, TC - this file runs in the server's own Python, which may be older than ours
+# ruff: noqa: INP001, B905, TC003 - this file runs in the server's own Python, which may be older than ours
 """Serve ``model.onnx``, which stands beside this file, with ONNX Runtime in Triton's Python backend.
 
 Written by ``harness export``. The requests of one execution go through the model together, as one batch;
@@ -9,8 +9,9 @@ in the environment of the server.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import onnxruntime
