@@ -46,6 +46,8 @@ __all__ = [
     "SAMPLE_DTYPE",
     "SCHEMA_VERSION",
     "TELEMETRY_COLUMNS",
+    "Calibration",
+    "CalibrationRow",
     "GeneratorHealth",
     "Outcome",
     "RunDirectory",
@@ -195,13 +197,58 @@ class TrialRecord(Frozen):
         return (self.window_end_ns - self.window_start_ns) / 1e9
 
 
+class CalibrationRow(Frozen):
+    """What the load generator can do with one protocol and one client batch size.
+
+    Measured on the same server with probes that have the tensors of the model: one that answers at once
+    (*null*) and one that sleeps.
+
+    Attributes:
+        ceiling_rps: requests per second against the null model with ``ceiling_users`` users.
+        client_cpu_ms: CPU time of the generator per request, at the ceiling.
+        null_ms_p50: median latency of the null model with one user.
+        own_ms: of that, the mean which the server does not account for: client and network.
+        sleep_ms: how long the sleeping model sleeps.
+        sleep_excess_ms: mean latency of the sleeping model, beyond what the server accounts for.
+        sleep_sd_ms: standard deviation of its latency.
+        users: users against the sleeping model, the run's largest concurrency.
+        in_flight: the mean number of requests that the server then had in hand.
+    """
+
+    protocol: str
+    batch_size: int
+    ceiling_users: int
+    ceiling_rps: float
+    client_cpu_ms: float | None
+    null_ms_p50: float
+    own_ms: float
+    sleep_ms: float
+    sleep_excess_ms: float
+    sleep_sd_ms: float
+    users: int
+    in_flight: float
+
+
+class Calibration(Frozen):
+    """What the instrument itself can do, by protocol and client batch size.
+
+    Attributes:
+        clock_resolution_ns: the smallest step of the clock that requests are timed with.
+        rows: one a workload.
+    """
+
+    clock_resolution_ns: int
+    rows: tuple[CalibrationRow, ...]
+
+
 class RunRecord(Frozen):
     """How a run was made.
 
     ``scenario`` is the scenario as resolved, as JSON; ``scenario_text`` the file as the user wrote it.
     ``host`` holds cpu_model, cores, memory_bytes, platform, hostname; ``packages`` versions by name;
     ``server`` kind, version, extensions and what else the server said of itself; ``model`` the exported
-    model's record (backend, parity, accuracy).
+    model's record (backend, parity, accuracy). ``calibration`` is what the generator could do on this
+    server; ``None`` where no probe could be loaded, and then its concurrency is not proved.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -221,6 +268,7 @@ class RunRecord(Frozen):
     packages: dict[str, str] = Field(default_factory=dict)
     server: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
+    calibration: Calibration | None = None
     git_revision: str | None = None
     notes: tuple[str, ...] = ()
 
