@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.analysis.verdicts import Verdict
+from harness.analysis.verdicts import RunVerdict, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from harness.analysis.soundness import Drift, RunVerdict
     from harness.archive import Outcome, RunRecord, TrialRecord
     from harness.point import Point, ServerConfiguration, Workload
     from harness.scenario import Measure, Slo
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Analysis",
     "Breakdown",
+    "Drift",
     "Percentile",
     "PointResult",
     "RankedConfiguration",
@@ -211,6 +211,28 @@ class WorkloadResult:
     def label(self) -> str:
         """A name for people: ``cnn, HTTP, client batch 8``."""
         return f"{self.model}, {self.workload.label}"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How one point's throughput changed while the run went on.
+
+    Attributes:
+        point: the sentinel point's name.
+        trials: the trials it was measured in, in the order of time.
+        throughput: inferences per second of each.
+    """
+
+    point: str
+    trials: tuple[int, ...]
+    throughput: tuple[float, ...]
+
+    @property
+    def spread(self) -> float:
+        """The largest over the smallest, less one; 0 of fewer than two."""
+        if len(self.throughput) < 2 or min(self.throughput) <= 0:
+            return 0.0
+        return max(self.throughput) / min(self.throughput) - 1
 
 
 @dataclass(frozen=True)

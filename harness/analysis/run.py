@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from harness.analysis.judging import judge
 from harness.analysis.points import group_trials, pool
 from harness.analysis.ranking import rank
 from harness.analysis.results import Analysis
 from harness.analysis.soundness import judge_run, sentinel_drift
 from harness.analysis.tables import point_table, trial_table
 from harness.analysis.trial import measure_trial
-from harness.analysis.verdicts import judge
 from harness.errors import UsageError
 from harness.scenario import Measure, Slo
 

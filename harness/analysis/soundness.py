@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.analysis.verdicts import Verdict
+from harness.analysis.results import Drift
+from harness.analysis.verdicts import RunVerdict, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -14,49 +14,10 @@ if TYPE_CHECKING:
     from harness.analysis.trial import TrialMeasures
     from harness.archive import RunRecord
 
-__all__ = ["Drift", "RunVerdict", "judge_run", "sentinel_drift"]
+__all__ = ["judge_run", "sentinel_drift"]
 
 # Windows of 1 s of one point differ by 9 % (cv) on a noisy machine, so three of them span 15 % by chance.
 MOST_DRIFT = 0.30
-
-
-@dataclass(frozen=True)
-class RunVerdict:
-    """What to think of a run.
-
-    Attributes:
-        text: the verdict in words: ``valid``, or what is the matter first of all.
-        valid: whether the run's answers can be relied on.
-        exit_code: 0, or 4 where answers were wrong or no point is valid.
-        reasons: in words, the worst first; what is worth knowing of a valid run too.
-    """
-
-    text: str
-    valid: bool
-    exit_code: int
-    reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How one point's throughput changed while the run went on.
-
-    Attributes:
-        point: the sentinel point's name.
-        trials: the trials it was measured in, in the order of time.
-        throughput: inferences per second of each.
-    """
-
-    point: str
-    trials: tuple[int, ...]
-    throughput: tuple[float, ...]
-
-    @property
-    def spread(self) -> float:
-        """The largest over the smallest, less one; 0 of fewer than two."""
-        if len(self.throughput) < 2 or min(self.throughput) <= 0:
-            return 0.0
-        return max(self.throughput) / min(self.throughput) - 1
 
 
 def sentinel_drift(trials: Iterable[TrialMeasures]) -> Drift | None:
