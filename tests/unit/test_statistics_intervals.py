@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from harness.statistics.intervals import Interval, batch_means, interval_of_passes, paired_ratio
+
+rates = st.floats(1e-3, 1e6)
+passes = st.lists(rates, min_size=2, max_size=12)
+
+
+@given(passes, st.floats(0.5, 0.999))
+def test_the_interval_of_passes_is_students(values: list[float], confidence: float) -> None:
+    interval = interval_of_passes(values, confidence)
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * math.sqrt(
+        np.var(values, ddof=1) / len(values)
+    )
+    assert interval.estimate == pytest.approx(np.mean(values))
+    assert interval.low == pytest.approx(np.mean(values) - half, rel=1e-6, abs=1e-6)
+    assert interval.high == pytest.approx(np.mean(values) + half, rel=1e-6, abs=1e-6)
+
+
+def test_one_pass_has_no_interval_and_none_has_no_estimate() -> None:
+    one = interval_of_passes([5.0])
+    assert one.estimate == 5.0
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+    assert one.half_width_relative == math.inf
+    assert not one.contains(5.0)
+    assert not one.overlaps(one)
+    assert math.isnan(interval_of_passes([]).estimate)
+
+
+def test_a_pass_without_a_value_is_left_out() -> None:
+    assert interval_of_passes([1.0, math.nan, 3.0]) == interval_of_passes([1.0, 3.0])
+
+
+@given(passes, st.floats(1e-3, 1e3))
+def test_the_unit_does_not_matter(values: list[float], factor: float) -> None:
+    interval, other = (
+        interval_of_passes(values),
+        interval_of_passes([value * factor for value in values]),
+    )
+    scaled = interval.scaled(factor)
+    assert scaled.estimate == pytest.approx(other.estimate)
+    assert scaled.high - scaled.low == pytest.approx(
+        other.high - other.low, rel=1e-6, abs=1e-9 * other.estimate
+    )
+    assert scaled.half_width_relative == pytest.approx(interval.half_width_relative)
+
+
+def test_half_width_is_relative_to_the_estimate() -> None:
+    assert Interval(100.0, 92.0, 108.0).half_width_relative == pytest.approx(0.08)
+    assert Interval(0.0, -1.0, 1.0).half_width_relative == math.inf
+    assert Interval(5.0, 1.0, math.inf).half_width_relative == math.inf
+
+
+def test_intervals_overlap_where_they_share_a_value() -> None:
+    assert Interval(1, 0, 2).overlaps(Interval(3, 2, 4))
+    assert not Interval(1, 0, 2).overlaps(Interval(3, 2.1, 4))
+
+
+def test_batch_means_admit_correlation_that_the_plain_interval_denies() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=20_000)
+    series = np.empty_like(noise)
+    series[0] = noise[0]
+    for i in range(1, len(noise)):  # AR(1), φ = 0.9: the mean's variance is 19 times the naive one
+        series[i] = 0.9 * series[i - 1] + noise[i]
+    naive = interval_of_passes(series)
+    batched = batch_means(series)
+    truth = 10.0 / math.sqrt(20_000)  # standard error of the mean: σ/(1−φ)/√n
+    assert (naive.high - naive.low) / 2 < truth
+    assert (batched.high - batched.low) / 2 == pytest.approx(2.09 * truth, rel=0.4)
+
+
+def test_what_is_left_after_the_last_whole_batch_is_in_none() -> None:
+    series = np.append(np.tile([1.0, 3.0], 20), 1e9)
+    assert batch_means(series) == Interval(2.0, 2.0, 2.0)
+
+
+def test_fewer_than_twenty_batches_are_refused() -> None:
+    with pytest.raises(ValueError, match="19 batches are too few"):
+        batch_means([1.0] * 100, batches=19)
+
+
+def test_a_series_shorter_than_its_batches_has_no_interval() -> None:
+    assert batch_means([1.0, 3.0]).estimate == 2.0
+    assert batch_means([1.0, 3.0]).half_width_relative == math.inf
+
+
+@given(arrays(np.float64, (6, 2), elements=rates))
+def test_a_over_b_and_b_over_a_tell_the_same_story(pairs: np.ndarray) -> None:
+    forth, back = paired_ratio(pairs[:, 0], pairs[:, 1]), paired_ratio(pairs[:, 1], pairs[:, 0])
+    assert forth.estimate == pytest.approx(1 / back.estimate, rel=1e-6)
+    assert forth.low == pytest.approx(1 / back.high, rel=1e-6)
+    assert forth.high == pytest.approx(1 / back.low, rel=1e-6)
+
+
+def test_pairing_takes_out_what_a_pass_does_to_both() -> None:
+    machine = np.array([1.0, 0.7, 1.3, 0.9, 1.1])
+    noise = np.array([1.01, 0.99, 1.0, 1.005, 0.995])
+    a, b = 120 * machine * noise, 100 * machine
+    ratio = paired_ratio(a, b)
+    assert ratio.estimate == pytest.approx(1.2, rel=0.01)
+    assert ratio.low > 1.15
+    assert interval_of_passes(a).overlaps(interval_of_passes(b))
+
+
+def test_passes_with_one_side_missing_are_not_paired() -> None:
+    assert paired_ratio([2, math.nan, 4, 9], [1, 1, 2, 0]).estimate == pytest.approx(2)
+    assert math.isnan(paired_ratio([], []).estimate)
+    with pytest.raises(ValueError, match="2 and 1 passes"):
+        paired_ratio([1, 2], [1])
