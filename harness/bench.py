@@ -20,6 +20,7 @@ from harness.archive import SAMPLE_DTYPE, TrialRecord
 from harness.errors import EnvironmentFailedError
 from harness.load.driver import Driver, Target
 from harness.repository.configuration import differences, with_server_configuration
+from harness.repository.probes import PROBE, probe_configuration, probe_folder
 from harness.servers.control import Control, difference
 from harness.servers.staging import staged
 from harness.servers.start import serving
@@ -85,6 +86,26 @@ class Bench:
         """What broke the server or the generator, one sentence; ``None`` while both are up."""
         return self.server.failure() or self.driver.failure()
 
+    @contextmanager
+    def probe(self, model: str, *, sleep_us: int) -> Iterator[str]:
+        """Serve the probe in the guise of ``model`` and aim the load at it; give its name.
+
+        Raises:
+            EnvironmentFailedError: the server cannot load it.
+        """
+        like = self.models[model].configuration
+        self._aim(None)
+        timeout_s = self.scenario.server.ready_timeout_s
+        configuration = probe_configuration(like, sleep_us=sleep_us)
+        self.control.load(PROBE, configuration, deadline_s=timeout_s)
+        try:
+            batched = configuration["max_batch_size"] > 0
+            self.driver.aim(_target(self.server, PROBE, batched=batched, reference=None))
+            yield PROBE
+        finally:
+            self._aim(None)
+            self.control.unload(PROBE)
+
     def measure(self, trial: PlannedTrial, index: int) -> Measured:
         """Measure one trial. What goes wrong ends up in its record, never in an exception."""
         started = datetime.now(UTC)
@@ -114,12 +135,11 @@ class Bench:
         if configuration == self.current:
             return
         model = self.models[configuration.model]
-        self.current, self.effective = None, None
+        self._aim(None)
         self.requested = with_server_configuration(model.configuration, configuration)
         if configuration.key in self.refused:
             raise EnvironmentFailedError(self.refused[configuration.key])
         timeout_s = self.scenario.server.ready_timeout_s
-        self.driver.pause(timeout_s=self.scenario.measure.request_timeout_s)
         try:
             self.control.load(model.name, self.requested, deadline_s=timeout_s)
             self.effective = self.control.effective_configuration(model.name)
@@ -127,8 +147,21 @@ class Bench:
             if self.failure() is None:
                 self.refused[configuration.key] = str(error)
             raise
-        self.current = configuration
+        self._aim(configuration)
         self.telemetry.refresh()  # other stubs now
+
+    def _aim(self, configuration: ServerConfiguration | None) -> None:
+        """Point the load at a model; ``None`` pauses it, once everything in flight is answered."""
+        self.current = configuration
+        if configuration is None:
+            self.effective = None
+            self.driver.pause(timeout_s=self.scenario.measure.request_timeout_s)
+            return
+        model = self.models[configuration.model]
+        batched = model.configuration.get("max_batch_size", 0) > 0
+        self.driver.aim(
+            _target(self.server, model.name, batched=batched, reference=model.reference)
+        )
 
     def _load(self, trial: PlannedTrial, seen: dict[str, Any]) -> npt.NDArray[np.void]:
         """Send the trial's load, note the window in ``seen``, and return the samples."""
@@ -183,18 +216,20 @@ def open_bench(
     """
     with ExitStack() as stack:
         folders = {name: model.folder for name, model in models.items()}
-        repository = stack.enter_context(staged(folders, run_id))
+        repository = stack.enter_context(staged({**folders, PROBE: probe_folder()}, run_id))
         server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
         control = stack.enter_context(Control(server.endpoints))
-        model = models[scenario.model[0]]
-        target = Target(
-            http=f"{server.endpoints.host}:{server.endpoints.http_port}",
-            grpc=f"{server.endpoints.host}:{server.endpoints.grpc_port}",
-            model=model.name,
-            batched=model.configuration.get("max_batch_size", 0) > 0,
-            reference=model.reference,
-        )
-        driver = stack.enter_context(Driver(target, logs=logs, seed=scenario.measure.seed))
+        driver = stack.enter_context(Driver(logs=logs, seed=scenario.measure.seed))
         telemetry = stack.enter_context(Telemetry())
         telemetry.start(lambda: [*server.processes(), ("generator", driver.pid)])
         yield Bench(scenario, models, server, control, driver, telemetry, refused)
+
+
+def _target(server: Server, model: str, *, batched: bool, reference: Path | None) -> Target:
+    return Target(
+        http=server.endpoints.http,
+        grpc=server.endpoints.grpc,
+        model=model,
+        batched=batched,
+        reference=reference,
+    )

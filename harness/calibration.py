@@ -1,0 +1,116 @@
+"""What the instrument itself can do: its ceiling, its own latency, and proof of its concurrency.
+
+Measured on the same server as the run, with probes that have the tensors of the model under test: a
+*null* model that answers at once, and one that sleeps an exact time. Little's law over the client's own
+figures holds by construction, also when the client itself makes requests wait, so that N users really
+are N requests in flight is proved from the server's side: the time that the server spent on requests in
+the window, over the window, is the mean number it had in hand.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.archive import Calibration, CalibrationRow, Outcome
+from harness.errors import EnvironmentFailedError
+from harness.point import ClosedLoad
+from harness.servers.control import difference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.bench import Bench
+    from harness.point import Workload
+
+__all__ = ["calibrate"]
+
+WINDOW_S = 0.6
+WARMUP_S = 0.3
+CEILING_USERS = 16
+SLEEP_US = 20_000
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """One window against a probe. ``in_flight`` and ``server_ms`` are the server's, the rest the client's."""
+
+    rate_rps: float
+    latency_ms_mean: float
+    latency_ms_p50: float
+    latency_ms_sd: float
+    client_cpu_ms: float
+    server_ms: float
+    in_flight: float
+
+
+def _window(bench: Bench, name: str, workload: Workload, users: int) -> _Figures:
+    """One short window of ``users`` users against the probe ``name``."""
+    bench.driver.level(workload, ClosedLoad(concurrency=users), request_timeout_s=TIMEOUT_S)
+    time.sleep(WARMUP_S)
+    first = bench.control.snapshot(name)
+    time.sleep(WINDOW_S)
+    last = bench.control.snapshot(name)
+    samples, health = bench.driver.collect(first.edge_ns, last.edge_ns)
+    seen = difference(first, last)
+    window_s = (last.edge_ns - first.edge_ns) / 1e9
+    inside = (samples["done_ns"] >= first.edge_ns) & (samples["done_ns"] < last.edge_ns)
+    right = samples[inside & (samples["outcome"] == Outcome.OK)]
+    if not len(right) or not seen.success_count:
+        raise EnvironmentFailedError(f"the probe {name} gave no right answer to {workload.label}")
+    latency_ms = (right["done_ns"] - right["sent_ns"]) / 1e6
+    return _Figures(
+        rate_rps=len(right) / window_s,
+        latency_ms_mean=float(latency_ms.mean()),
+        latency_ms_p50=float(np.median(latency_ms)),
+        latency_ms_sd=float(latency_ms.std()),
+        client_cpu_ms=health.cpu_s / len(right) * 1e3,
+        server_ms=seen.success_ns / seen.success_count / 1e6,
+        in_flight=seen.success_ns / (last.edge_ns - first.edge_ns),
+    )
+
+
+def calibrate(bench: Bench, model: str, workloads: Sequence[Workload], users: int) -> Calibration:
+    """Measure the load generator against the probes of ``model``.
+
+    Args:
+        bench: server, control and generator, with the probes staged.
+        model: whose tensors are sent.
+        workloads: protocols and client batch sizes to calibrate.
+        users: the largest concurrency of the run, which is proved.
+
+    Raises:
+        EnvironmentFailedError: a probe cannot be loaded, or does not answer.
+    """
+    null, asleep, crowd, ceiling = {}, {}, {}, {}
+    with bench.probe(model, sleep_us=0) as name:
+        for workload in workloads:
+            ceiling[workload] = _window(bench, name, workload, CEILING_USERS)
+            null[workload] = _window(bench, name, workload, 1)
+    with bench.probe(model, sleep_us=SLEEP_US) as name:
+        for workload in workloads:
+            asleep[workload] = _window(bench, name, workload, 1)
+            crowd[workload] = _window(bench, name, workload, users)
+    rows = [
+        CalibrationRow(
+            protocol=workload.protocol,
+            batch_size=workload.batch_size,
+            ceiling_users=CEILING_USERS,
+            ceiling_rps=ceiling[workload].rate_rps,
+            client_cpu_ms=ceiling[workload].client_cpu_ms,
+            null_ms_p50=null[workload].latency_ms_p50,
+            own_ms=null[workload].latency_ms_mean - null[workload].server_ms,
+            sleep_ms=SLEEP_US / 1e3,
+            sleep_excess_ms=asleep[workload].latency_ms_mean - asleep[workload].server_ms,
+            sleep_sd_ms=asleep[workload].latency_ms_sd,
+            users=users,
+            in_flight=crowd[workload].in_flight,
+        )
+        for workload in workloads
+    ]
+    resolution_ns = round(time.get_clock_info("monotonic").resolution * 1e9)
+    return Calibration(clock_resolution_ns=resolution_ns, rows=tuple(rows))
