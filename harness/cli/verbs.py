@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from harness.cli import export as export
-from harness.cli import run as run
-from harness.cli import train as train
+from harness.cli import export, run, serve, server, train
 
-__all__: list[str] = []
+__all__ = ["export", "run", "serve", "server", "train"]

@@ -7,6 +7,7 @@ reads is tried again when the connection broke; what changes something is sent o
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,6 +18,7 @@ from harness.servers.configuration import from_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     from harness.servers.server import Endpoints
@@ -28,6 +30,7 @@ ATTEMPTS = 3
 PAUSE_S = 0.1
 QUICK_NS = 10_000_000  # a snapshot that took longer is repeated
 LARGEST_ANSWER_BYTES = 16 << 20
+LARGEST_LOG_BYTES = 1 << 20
 # Broken connections. A deadline is not among them: whoever set it does not want to wait again.
 AGAIN = ("UNAVAILABLE",)
 
@@ -48,18 +51,31 @@ class Snapshot:
     executed_batches: dict[int, int]
 
     @property
-    def middle_ns(self) -> int:
-        """The moment that it stands for."""
+    def edge_ns(self) -> int:
+        """The moment that it stands for: the middle of the call."""
         return (self.before_ns + self.after_ns) // 2
 
 
 class Control:
-    """A connection to a server's control plane. Use it as a context manager."""
+    """A connection to a server's control plane. Use it as a context manager.
 
-    def __init__(self, endpoints: Endpoints, *, deadline_s: float = CALL_DEADLINE_S) -> None:
+    Args:
+        endpoints: where the server listens.
+        log: the server's log where it can be read here: some reasons stand nowhere else.
+        deadline_s: of every call but a load.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        *,
+        log: Path | None = None,
+        deadline_s: float = CALL_DEADLINE_S,
+    ) -> None:
         import tritonclient.grpc as triton
 
         self._address = endpoints.grpc
+        self._log = log
         self._deadline_s = deadline_s
         self._client = triton.InferenceServerClient(
             endpoints.grpc,
@@ -125,13 +141,22 @@ class Control:
             EnvironmentFailedError: the server does not load it (with its reason), or not in time.
         """
         override = None if config is None else json.dumps(config)
-        self._call(
-            f"loading {model}",
-            self._client.load_model,
-            model,
-            config=override,
-            deadline_s=deadline_s,
-        )
+        logged = self._logged()
+        try:
+            self._call(
+                f"loading {model}",
+                self._client.load_model,
+                model,
+                config=override,
+                deadline_s=deadline_s,
+            )
+        except ConnectionBrokenError:
+            raise
+        except EnvironmentFailedError as error:
+            reason = reason_in_log(self._log, logged)
+            if ("poll" not in error.what and "no answer" not in error.what) or not reason:
+                raise
+            raise EnvironmentFailedError(f"{error.what} ({reason})", where=error.where) from error
 
     def unload(self, model: str, *, deadline_s: float = CALL_DEADLINE_S) -> None:
         """Unload a model. The server answers at once, and lets requests in flight finish.
@@ -169,6 +194,13 @@ class Control:
                 break
         assert best is not None  # noqa: S101 - there is at least one attempt
         return best
+
+    def _logged(self) -> int:
+        """How long the log is by now."""
+        try:
+            return self._log.stat().st_size if self._log else 0
+        except OSError:
+            return 0
 
     def _read(
         self,
@@ -209,9 +241,24 @@ class Control:
             return EnvironmentFailedError(
                 f"{what}: no answer within {deadline_s:g} s", where=self._address
             )
-        message = " ".join(str(error.message()).split())
+        message = " ".join(str(error.message()).split()).rstrip(";. ")
         kind = ConnectionBrokenError if any(a in status for a in AGAIN) else EnvironmentFailedError
         return kind(f"{what}: {message}", where=self._address)
+
+
+def reason_in_log(log: Path | None, start: int) -> str:
+    """The last error that the server has logged since its log had ``start`` bytes; empty without one."""
+    try:
+        if log is None:
+            return ""
+        with log.open("rb") as file:
+            file.seek(max(start, log.stat().st_size - LARGEST_LOG_BYTES))
+            text = file.read(LARGEST_LOG_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+    # E1123 23:55:05.706695 30939 model_repository_manager.cc:1460] "Poll failed for …"
+    errors = re.findall(r"^E\d{4} [^\]\n]+\] (.+)$", text, re.MULTILINE)
+    return errors[-1].strip().strip('"').rstrip(".") if errors else ""
 
 
 class ConnectionBrokenError(EnvironmentFailedError):
@@ -254,7 +301,7 @@ def difference(first: Snapshot, last: Snapshot) -> StatisticsWindow:
             restarted.
         UsageError: the snapshots are not in the order of time.
     """
-    if last.middle_ns < first.middle_ns:
+    if last.edge_ns < first.edge_ns:
         raise UsageError("the last snapshot was taken before the first")
     counts = {name: last.counts[name] - first.counts[name] for name in COUNTS}
     sizes = sorted(first.executed_batches.keys() | last.executed_batches.keys())
@@ -271,8 +318,8 @@ def difference(first: Snapshot, last: Snapshot) -> StatisticsWindow:
         )
     longest_ns = max(last.after_ns - last.before_ns, first.after_ns - first.before_ns)
     return StatisticsWindow(
-        start_ns=first.middle_ns,
-        end_ns=last.middle_ns,
+        start_ns=first.edge_ns,
+        end_ns=last.edge_ns,
         edge_error_ms=longest_ns / 2e6,
         executed_batches={size: count for size, count in executed.items() if count},
         **counts,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import re
 import secrets
@@ -20,6 +18,7 @@ from harness import processes
 from harness.errors import EnvironmentFailedError, HarnessError, UsageError
 from harness.servers import leftovers
 from harness.servers.environment import ServerEnvironment, find_environment
+from harness.servers.inquiry import answers, metadata
 from harness.servers.ports import LOOPBACK, choose_ports
 from harness.servers.server import Endpoints, ProcessRole
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddedServer", "serving_embedded"]
 
 STUB = "triton_python_backend_stub"[:15]  # the kernel keeps 15 letters of a process's name
-EXIT_TIMEOUT_S = 2  # what the server gives requests in flight when it ends
+EXIT_TIMEOUT_S = 4  # for requests in flight and stubs when it ends; a stub takes 2 s
 STOP_GRACE_S = 8.0
 METRICS_INTERVAL_MS = 200
 HTTP_THREADS = 8  # Triton's default
@@ -67,10 +66,15 @@ class EmbeddedServer:
         """Where it listens."""
         return self._endpoints
 
+    @property
+    def log(self) -> Path:
+        """The server's log."""
+        return self._child.log
+
     def describe(self) -> dict[str, Any]:
         """What it is, as JSON: version and extensions as it says them, and how it was started."""
         if not self._metadata:
-            self._metadata = _get_json(self._endpoints, "/v2")
+            self._metadata = metadata(self._endpoints)
         return {
             "kind": "embedded",
             "version": self._metadata.get("version"),
@@ -110,6 +114,7 @@ class EmbeddedServer:
         if not self._stopped:
             self._child.stop(STOP_GRACE_S)
             self._stopped = True
+            leftovers.remove_backend_folders()
 
     def wait_ready(self, deadline_s: float) -> None:
         """Wait until every endpoint answers.
@@ -134,7 +139,7 @@ class EmbeddedServer:
                 socket.create_connection((self._endpoints.host, port or 0), timeout=1).close()
             except OSError:
                 return False
-        return is_ready(self._endpoints)
+        return answers(self._endpoints, "/v2/health/ready")
 
 
 def ending(status: int) -> str:
@@ -145,32 +150,6 @@ def ending(status: int) -> str:
         except ValueError:
             return f"was ended by signal {-status}"
     return f"ended by itself with status {status}"
-
-
-def is_ready(endpoints: Endpoints, timeout_s: float = 2.0) -> bool:
-    """Whether ``/v2/health/ready`` answers 200 within ``timeout_s``."""
-    connection = http.client.HTTPConnection(endpoints.host, endpoints.http_port, timeout=timeout_s)
-    try:
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _get_json(endpoints: Endpoints, path: str) -> dict[str, Any]:
-    """Fetch a small JSON object; empty where that fails."""
-    connection = http.client.HTTPConnection(endpoints.host, endpoints.http_port, timeout=5)
-    try:
-        connection.request("GET", path)
-        answer = json.loads(connection.getresponse().read(1 << 20))
-    except (OSError, http.client.HTTPException, ValueError):
-        return {}
-    else:
-        return answer if isinstance(answer, dict) else {}
-    finally:
-        connection.close()
 
 
 def _options(spec: ServerSpec) -> list[str]:

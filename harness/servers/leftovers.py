@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,10 +30,11 @@ from harness.servers.home import home, made
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PREFIX", "Claim", "claimed", "reap", "remove_folder"]
+__all__ = ["PREFIX", "Claim", "claimed", "reap", "remove_backend_folders", "remove_folder"]
 
 PREFIX = "triton-harness-"  # of all shared-memory regions and temporary folders
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a temporary file of ours
+BACKEND_FOLDERS = Path("/tmp")  # noqa: S108 - the Python backend does not ask for TMPDIR
 
 
 @dataclass
@@ -98,6 +100,28 @@ def reap() -> list[str]:
             if _is_orphaned(record):
                 done += _clean(record)
                 path.unlink(missing_ok=True)
+    return done + remove_backend_folders()
+
+
+def remove_backend_folders() -> list[str]:
+    """Remove the empty ``/tmp/python_env_*`` that servers left which did not end in order.
+
+    The Python backend makes one for each server process, there and nowhere else (``pb_env.cc``). Its owner
+    lived when it was made: where no server lives that is so old, nobody will miss it.
+    """
+    servers = [
+        process.info["create_time"]
+        for process in psutil.process_iter(["name", "create_time"])
+        if process.info["name"] == "tritonserver"
+    ]
+    done = []
+    for folder in BACKEND_FOLDERS.glob("python_env_*"):
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            if mine and not any(created <= status.st_ctime + 1 for created in servers):
+                folder.rmdir()
+                done.append(f"removed {folder}")
     return done
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Endpoints", "ProcessRole", "Server"]
 
@@ -41,6 +44,10 @@ class Server(Protocol):
     @property
     def endpoints(self) -> Endpoints:
         """Where it listens."""
+
+    @property
+    def log(self) -> Path | None:
+        """Its log, where that can be read on this machine."""
 
     def describe(self) -> dict[str, Any]:
         """What it says of itself, as JSON: ``kind``, ``version``, ``extensions`` and more. No paths."""

@@ -21,7 +21,7 @@ __all__ = ["Reading", "Telemetry"]
 
 Reading = tuple[int, str, int, float, int]  # harness.archive.TELEMETRY_COLUMNS
 
-LISTING_S = 1.0  # between two looks for processes: a look reads all of /proc
+LISTING_S = 0.25  # between two looks for new processes: a look reads all of /proc
 MOST_READINGS = 1_000_000  # kept while nobody drains: the oldest go first
 NOT_BUSY = ("idle", "iowait", "steal", "guest", "guest_nice")  # a guest's time is in user's already
 
@@ -56,7 +56,7 @@ class Telemetry:
         self.stop()
 
     def start(self, processes: Callable[[], Sequence[tuple[str, int]]]) -> None:
-        """Begin to read the host and what ``processes`` lists as (role, pid); it is asked each second."""
+        """Begin to read the host and what ``processes`` lists as (role, pid); it is asked four times a second."""
         self.stop()
         self._stopping.clear()
         self._thread = threading.Thread(

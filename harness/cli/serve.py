@@ -1,0 +1,152 @@
+"""``harness serve``: exported models on a real Triton, in the foreground."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli import app
+from harness.cli.console import note, out
+from harness.errors import EnvironmentFailedError, UsageError
+
+if TYPE_CHECKING:
+    from harness.scenario import ServerSpec
+    from harness.servers.server import Endpoints
+
+__all__ = ["serve"]
+
+LOOK_EVERY_S = 1.0
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")]
+
+
+@app.command()
+def serve(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of models in the repository.", metavar="[MODEL]...", show_default="all"
+        ),
+    ] = None,
+    *,
+    repository: Annotated[
+        Path, typer.Option("--repository", "-r", help="The model repository that export wrote.")
+    ] = Path("triton_models"),
+    http_port: Port = 0,
+    grpc_port: Port = 0,
+    metrics_port: Port = 0,
+    cpus: Annotated[
+        str | None,
+        typer.Option(help="The cores that the server may use, such as 0,2-3.", show_default="all"),
+    ] = None,
+    ready_timeout_s: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that server and models may take to be ready.")
+    ] = 60.0,
+    logs: Annotated[
+        Path | None,
+        typer.Option(help="Folder for tritonserver.log.", show_default="not kept"),
+    ] = None,
+    server_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further option of tritonserver; may be given again.", show_default="none"
+        ),
+    ] = None,
+) -> None:
+    """Serve models on a real Triton, on loopback only, until Ctrl-C or SIGTERM.
+
+    The endpoints are printed once every model is ready. Nothing is left behind: no process, no shared
+    memory, no port, no temporary file.
+
+    [bold]Examples[/bold]
+
+      harness serve
+
+      harness serve cnn --http-port 8000 --grpc-port 8001
+
+      harness serve cnn --server-arg=--cache-config=local,size=1048576
+
+    [bold]Exit codes[/bold]: 0 ended by Ctrl-C or SIGTERM; 2 no such model; 3 the server failed.
+    """
+    from harness.scenario import ServerSpec
+
+    spec = ServerSpec(
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        ready_timeout_s=ready_timeout_s,
+        cpus=_cores(cpus),
+        extra_args=tuple(server_arg or ()),
+    )
+    _serve(_folders(repository, models or []), spec, logs)
+
+
+def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> None:
+    from harness.servers import serving
+    from harness.servers.control import Control
+    from harness.servers.health import Health
+    from harness.servers.leftovers import PREFIX
+    from harness.servers.staging import staged
+
+    run_id = f"serve-{secrets.token_hex(4)}"
+    with ExitStack() as stack:
+        if logs is None:
+            temporary = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{run_id}-logs-")
+            logs = Path(stack.enter_context(temporary))
+        logs.mkdir(parents=True, exist_ok=True)
+        staging = stack.enter_context(staged(folders, run_id))
+        server = stack.enter_context(serving(spec, staging, logs=logs, run_id=run_id))
+        health = Health(server)
+        with Control(server.endpoints, log=server.log) as control:
+            for name in folders:
+                control.load(name, deadline_s=spec.ready_timeout_s)
+        health.settle()
+        _announce(server.endpoints, list(folders))
+        try:
+            while (failure := health.failure()) is None:
+                time.sleep(LOOK_EVERY_S)
+        except KeyboardInterrupt:
+            note.print("Stopping.")
+            return
+        raise EnvironmentFailedError(failure)
+
+
+def _announce(endpoints: Endpoints, models: list[str]) -> None:
+    out.print(f"HTTP     http://{endpoints.http}", markup=False)
+    out.print(f"gRPC     {endpoints.grpc}", markup=False)
+    out.print(f"metrics  http://{endpoints.metrics}/metrics", markup=False)
+    note.print(f"Serving {', '.join(models)}. Ctrl-C ends it.", markup=False)
+
+
+def _folders(repository: Path, names: list[str]) -> dict[str, Path]:
+    """The folders of the models asked for; of all where none is."""
+    if not names:
+        names = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+        # A fresh clone has configurations whose weights nobody has exported yet.
+        names = [name for name in names if any((repository / name).glob("[0-9]*/*"))]
+    if not names:
+        raise UsageError(
+            "no exported model in this repository",
+            where=str(repository),
+            remedy="Make one with: harness train and harness export",
+        )
+    return {name: repository / name for name in names}
+
+
+def _cores(text: str | None) -> tuple[int, ...]:
+    """Read ``0,2-3`` as (0, 2, 3)."""
+    cores: set[int] = set()
+    for part in (text or "").replace(" ", "").split(",") if text else ():
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise UsageError(
+                f"{text!r} is no list of cores", where="--cpus", remedy="Write it as 0,2-3"
+            )
+        cores |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(cores))

@@ -1,0 +1,103 @@
+"""Whether a server still serves: it lives, it answers, and no Python stub of its models is missing.
+
+Triton's own readiness stays green when a stub has died, while every inference on it fails with 500.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from harness.servers.inquiry import answers
+
+if TYPE_CHECKING:
+    from harness.servers.server import Server
+
+__all__ = ["Health"]
+
+ASK_EVERY_S = 0.5
+ANSWER_TIMEOUT_S = 1.0
+FROZEN_S = 3.0  # so long without an answer, and a server counts as frozen
+
+
+class Health:
+    """Watches one server; ask it as often as you like.
+
+    Args:
+        server: the server to watch.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._stubs: dict[str, psutil.Process] = {}
+        self._answered = self._asked = time.monotonic()
+
+    def settle(self) -> None:
+        """Take the stubs that are there now for those that must stay: call it after each load.
+
+        A model that is configured anew gets new stubs; its old ones linger for two seconds and then go,
+        which is no failure: of each instance only the newest stub counts.
+        """
+        newest: dict[str, tuple[float, psutil.Process]] = {}
+        for role, pid in self._server.processes():
+            if role == "stub":
+                try:
+                    stub = psutil.Process(pid)
+                    instance, created = _instance(stub), stub.create_time()
+                except psutil.Error:
+                    continue
+                if instance not in newest or newest[instance][0] < created:
+                    newest[instance] = (created, stub)
+        self._stubs = {instance: stub for instance, (_, stub) in newest.items()}
+        self._answered = self._asked = time.monotonic()
+
+    def failure(self) -> str | None:
+        """``None`` while it serves, then one sentence that says why not.
+
+        A dead server or stub is seen at once, a frozen server within :data:`FROZEN_S` and a second.
+        """
+        if failure := self._server.failure():
+            return failure
+        for instance, stub in self._stubs.items():
+            if not _lives(stub):
+                return (
+                    f"the Python stub of {instance} (process {stub.pid}) has died:"
+                    " the server says that it is ready, and every inference there fails"
+                )
+        return self._silence()
+
+    def _silence(self) -> str | None:
+        """Ask the server now and then; only a second silence in a row counts."""
+        now = time.monotonic()
+        if now - self._asked < ASK_EVERY_S:
+            return None
+        unasked_s = now - self._asked
+        if answers(self._server.endpoints, "/v2/health/live", ANSWER_TIMEOUT_S):
+            self._asked = self._answered = time.monotonic()
+            return None
+        if failure := self._server.failure():
+            return failure
+        self._asked = time.monotonic()
+        # Time in which nobody asked is no silence of the server's.
+        self._answered = (
+            max(self._answered, now - FROZEN_S) if unasked_s > FROZEN_S else self._answered
+        )
+        silent_s = self._asked - self._answered
+        if silent_s < FROZEN_S:
+            return None
+        return f"the server has not answered for {silent_s:.0f} s: it hangs, or it is frozen"
+
+
+def _instance(stub: psutil.Process) -> str:
+    """The model instance that a stub serves: the ninth word of its command line (``pb_stub.cc``)."""
+    words = stub.cmdline()
+    return words[8] if len(words) > 8 else f"process {stub.pid}"
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
