@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from harness import __version__
-from harness.errors import HarnessError
+from harness.errors import HarnessError, InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-INTERRUPTED = 130
+INTERRUPTED = InterruptedRunError.exit_code
+
+
+class Interruptible(TyperGroup):
+    """Commands that say so when they are interrupted; Typer's own end without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # noqa: ANN401 - as Typer has it
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise InterruptedRunError("interrupted") from interrupt
+
 
 app = typer.Typer(
     name="harness",
+    cls=Interruptible,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -62,21 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     from harness.cli import verbs  # noqa: F401 - registers the commands on the app
 
     signal.signal(signal.SIGTERM, _terminate)
-    command = typer.main.get_command(app)
     try:
-        code = command.main(
-            args=None if arguments is None else list(arguments), standalone_mode=False
-        )
+        app(None if arguments is None else list(arguments), prog_name="harness")
     except HarnessError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted")
-        sys.exit(INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit()
 
 
 def _complain(sentence: str) -> None:
