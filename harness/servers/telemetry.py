@@ -97,8 +97,9 @@ class Telemetry:
             if self._stopping.is_set():
                 return
             # A late reading does not make the following ones hurry.
-            next_at = max(next_at + self._interval_s, time.monotonic())
-            self._wake.wait(next_at - time.monotonic())
+            now = time.monotonic()
+            next_at = now + self._interval_s if asked else max(next_at + self._interval_s, now)
+            self._wake.wait(next_at - now)
 
     def _list(self, processes: Callable[[], Sequence[tuple[str, int]]]) -> None:
         try:
