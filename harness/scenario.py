@@ -7,7 +7,6 @@ spelling.
 from __future__ import annotations
 
 import difflib
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
@@ -24,6 +23,8 @@ from pydantic import (
 
 from harness.errors import UsageError
 from harness.point import DynamicBatching, Frozen
+from harness.server_spec import ServerSpec
+from harness.units import Fraction, Seconds, WithUnits, listed, short_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,76 +42,9 @@ __all__ = [
 ]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
-UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 LARGEST_FILE_BYTES = 1_000_000
 
-
-def _fraction(value: object) -> object:
-    """Turn ``"15%"`` into 0.15; a number is taken as the fraction it is."""
-    if isinstance(value, str):
-        if match := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value):
-            return float(match[1]) / 100
-        raise ValueError("expected a percentage such as 15%")
-    return value
-
-
-def _listed(value: object) -> object:
-    """Accept a single value where a list is meant."""
-    return value if isinstance(value, list | tuple) else [value]
-
-
 Name = Annotated[str, Field(pattern=NAME)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, allow_inf_nan=False)]
-
-
-class Timed(Frozen):
-    """A record whose durations may be written with their unit: ``window: 250ms`` sets ``window_s``."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _durations(cls, data: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
-        if not isinstance(data, dict):
-            return data
-        read = dict(data)
-        for field in cls.model_fields:
-            short = field.removesuffix("_s")
-            if short == field or short not in read:
-                continue
-            if field in read:
-                raise ValueError(f"{short} and {field} are the same: give one of them")
-            read[field] = _seconds(read.pop(short), short)
-        return read
-
-
-def _seconds(value: object, key: str) -> float | None:
-    """Turn ``"250ms"`` into seconds. A bare number is refused, since its unit would be a guess."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s|min|m|h)\s*", str(value))
-    if match is None:
-        raise ValueError(f"{key}: expected a duration with its unit, such as 250ms, 1s or 5m")
-    return float(match[1]) * UNITS_S[match[2]]
-
-
-class ServerSpec(Timed):
-    """Where the model is served.
-
-    Attributes:
-        kind: ``embedded`` is a real ``tritonserver`` process, no container needed.
-        http_port, grpc_port, metrics_port: 0 picks a free one.
-        ready_timeout_s: how long the server, or a model, may take to become ready.
-        cpus: the cores that the server may run on, such as [0, 1]; all where empty.
-        extra_args: further options of ``tritonserver``, such as ``--cache-config=local,size=1048576``.
-    """
-
-    kind: Literal["embedded"] = "embedded"
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    ready_timeout_s: Seconds = 60.0
-    cpus: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_listed)] = ()
-    extra_args: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
 
 class Sweep(Frozen):
@@ -119,15 +53,15 @@ class Sweep(Frozen):
     ``max_batch_size`` left out means the exported model's own.
     """
 
-    instances: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = (1,)
-    dynamic_batching: Annotated[tuple[DynamicBatching | None, ...], BeforeValidator(_listed)] = (
+    instances: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] = (1,)
+    dynamic_batching: Annotated[tuple[DynamicBatching | None, ...], BeforeValidator(listed)] = (
         None,
     )
-    max_batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] | None = None
-    protocol: Annotated[tuple[Literal["http", "grpc"], ...], BeforeValidator(_listed)] = ("http",)
-    batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = (1,)
-    concurrency: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] | None = None
-    rate: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_listed)] | None = None
+    max_batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] | None = None
+    protocol: Annotated[tuple[Literal["http", "grpc"], ...], BeforeValidator(listed)] = ("http",)
+    batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] = (1,)
+    concurrency: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] | None = None
+    rate: Annotated[tuple[PositiveFloat, ...], BeforeValidator(listed)] | None = None
     arrivals: Literal["poisson", "constant"] = "poisson"
     max_in_flight: PositiveInt = 256
 
@@ -148,7 +82,7 @@ class Sweep(Frozen):
         return self
 
 
-class Measure(Timed):
+class Measure(WithUnits):
     """How each point is measured.
 
     Attributes:
@@ -184,7 +118,7 @@ class Measure(Timed):
         return self
 
 
-class Slo(Timed):
+class Slo(WithUnits):
     """The service level objective: the bounds within which a configuration may win.
 
     Attributes:
@@ -200,7 +134,7 @@ class Scenario(Frozen):
     """A scenario as resolved: every default filled in."""
 
     name: Name
-    model: Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(min_length=1)] = ("cnn",)
+    model: Annotated[tuple[Name, ...], BeforeValidator(listed), Field(min_length=1)] = ("cnn",)
     server: ServerSpec = ServerSpec()
     sweep: Sweep
     measure: Measure = Measure()
@@ -297,6 +231,8 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
         remedy = f"Did you mean {close[0]}?" if close else "Known here: " + ", ".join(right)
     elif problem["type"] == "missing":
         message = f"{path[-1]} is missing"
+    elif problem["type"] == "other_kind":
+        remedy = "Leave it out, or say kind: container"
     elif isinstance(problem["input"], str | int | float | bool):
         message = f"{message}, not {problem['input']!r}"
     place = ".".join(keys)
@@ -309,7 +245,7 @@ def _child(node: yaml.Node | None, part: str) -> tuple[yaml.Node, int] | None:
     """The value under a key or index and the line it stands on; ``window_s`` is found as ``window``."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if key.value in (part, part.removesuffix("_s")):
+            if key.value in (part, short_name(part)):
                 return value, key.start_mark.line + 1
     if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
         item = node.value[int(part)]
@@ -329,4 +265,4 @@ def _keys_beside(path: list[str]) -> list[str]:
     if "dynamic_batching" in path:
         kind = DynamicBatching
     fields = list(kind.model_fields)
-    return [name.removesuffix("_s") for name in fields] if issubclass(kind, Timed) else fields
+    return [short_name(name) for name in fields] if issubclass(kind, WithUnits) else fields

@@ -1,0 +1,78 @@
+"""Quantities with their units, as a scenario writes them: 250ms, 512m, 15%."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from harness.point import Frozen
+
+__all__ = ["Fraction", "Seconds", "WithUnits", "listed", "short_name"]
+
+UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+UNITS_BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def _fraction(value: object) -> object:
+    """Turn ``"15%"`` into 0.15; a number is taken as the fraction it is."""
+    if isinstance(value, str):
+        if match := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value):
+            return float(match[1]) / 100
+        raise ValueError("expected a percentage such as 15%")
+    return value
+
+
+def listed(value: object) -> object:
+    """Accept a single value where a list is meant."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, allow_inf_nan=False)]
+
+
+class WithUnits(Frozen):
+    """A record whose quantities are written with their unit: ``window: 250ms`` sets ``window_s``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _quantities(cls, data: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
+        if not isinstance(data, dict):
+            return data
+        read = dict(data)
+        for field in cls.model_fields:
+            short = short_name(field)
+            if short == field or short not in read:
+                continue
+            if field in read:
+                raise ValueError(f"{short} and {field} are the same: give one of them")
+            number = _bytes if field.endswith("_bytes") else _seconds
+            read[field] = number(read.pop(short), short)
+        return read
+
+
+def short_name(field: str) -> str:
+    """A field's name as a user writes it, without the unit."""
+    return field.removesuffix("_s").removesuffix("_bytes")
+
+
+def _seconds(value: object, key: str) -> float | None:
+    """Turn ``"250ms"`` into seconds. A bare number is refused, since its unit would be a guess."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s|min|m|h)\s*", str(value))
+    if match is None:
+        raise ValueError(f"{key}: expected a duration with its unit, such as 250ms, 1s or 5m")
+    return float(match[1]) * UNITS_S[match[2]]
+
+
+def _bytes(value: object, key: str) -> int | None:
+    """Turn ``"512m"`` or ``"1.5GiB"`` into bytes: powers of 1024, as Docker reads them."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt])(?:i?b)?\s*", str(value).lower())
+    if match is None:
+        raise ValueError(f"{key}: expected a size with its unit, such as 512m or 2g")
+    return round(float(match[1]) * UNITS_BYTES[match[2]])
