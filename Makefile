@@ -20,7 +20,8 @@ first = $(shell for python in $(1); do \
 	"$$python" -c 'import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(2)")' \
 	2>/dev/null && echo "$$python" && break; done)
 
-PYTHON ?= $(call first,python3.12 python3.11 python3 python3.13,3.11 3.12 3.13)
+# That of .venv, once there is one.
+PYTHON ?= $(call first,$(BIN)/python python3.12 python3.11 python3 python3.13,3.11 3.12 3.13)
 # The embedded server needs NumPy 1, which 3.13 has not; everything else runs there too.
 SERVER_PYTHON ?= $(call first,$(PYTHON) python3.12 python3.11,3.11 3.12)
 
