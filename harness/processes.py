@@ -59,12 +59,15 @@ class ChildProcess:
             Its exit status; ``None`` where even SIGKILL did not end it within seconds.
         """
         try:
-            self._order(f"stop {max(grace_s, 0.0):.3f}")
+            self._order(grace_s)
             self._guard.wait(max(grace_s, 0.0) + BURIAL_S)
         except subprocess.TimeoutExpired:
             self._end_all()
         except BaseException:
-            self._end_all()
+            # A second Ctrl-C ends the grace; the guard still removes what the command leaves.
+            self._order(0.0)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._guard.wait(BURIAL_S)
             raise
         return self.poll()
 
@@ -72,13 +75,13 @@ class ChildProcess:
         """End the command and its group at once; return its exit status."""
         return self.stop(0.0)
 
-    def _order(self, line: str) -> None:
-        """Send an order; the guard may have gone already."""
+    def _order(self, grace_s: float) -> None:
+        """Tell the guard to stop the command within ``grace_s``; the guard may have gone already."""
         stdin = self._guard.stdin
         if stdin is None or stdin.closed:
             return
         with contextlib.suppress(OSError):
-            stdin.write(line.encode() + b"\n")
+            stdin.write(f"stop {max(grace_s, 0.0):.3f}\n".encode())
             stdin.flush()
 
     def _end_all(self) -> None:

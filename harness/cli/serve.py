@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,14 +90,13 @@ def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> Non
     from harness.servers import serving
     from harness.servers.control import Control
     from harness.servers.health import Health
-    from harness.servers.leftovers import PREFIX
+    from harness.servers.leftovers import temporary_folder
     from harness.servers.staging import staged
 
     run_id = f"serve-{secrets.token_hex(4)}"
     with ExitStack() as stack:
         if logs is None:
-            temporary = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{run_id}-logs-")
-            logs = Path(stack.enter_context(temporary))
+            logs = stack.enter_context(temporary_folder(run_id))
         logs.mkdir(parents=True, exist_ok=True)
         staging = stack.enter_context(staged(folders, run_id))
         server = stack.enter_context(serving(spec, staging, logs=logs, run_id=run_id))
@@ -107,8 +105,8 @@ def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> Non
             for name in folders:
                 control.load(name, deadline_s=spec.ready_timeout_s)
         health.settle()
-        _announce(server.endpoints, list(folders))
         try:
+            _announce(server.endpoints, list(folders))
             while (failure := health.failure()) is None:
                 time.sleep(LOOK_EVERY_S)
         except KeyboardInterrupt:

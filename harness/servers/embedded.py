@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from harness import processes
-from harness.errors import EnvironmentFailedError, HarnessError, UsageError
+from harness.errors import EnvironmentFailedError, UsageError
 from harness.servers import leftovers
 from harness.servers.environment import ServerEnvironment, find_environment
 from harness.servers.inquiry import answers, metadata
@@ -23,7 +22,7 @@ from harness.servers.ports import LOOPBACK, choose_ports
 from harness.servers.server import Endpoints, ProcessRole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness.processes import ChildProcess
     from harness.scenario import ServerSpec
@@ -36,6 +35,10 @@ STOP_GRACE_S = 8.0
 METRICS_INTERVAL_MS = 200
 HTTP_THREADS = 8  # Triton's default
 ATTEMPTS = 3  # at ports that were free when they were picked
+LAST_LINES = 20
+LARGEST_START_BYTES = 1 << 18
+# What it says of its command line, above hundreds of lines of help, and of its ports.
+COMPLAINT = re.compile(r"^\S*tritonserver: (.*)$|\] \"(failed to start .*?) *\"$", re.MULTILINE)
 OWNED_OPTIONS = re.compile(
     r"--(model-(repository|store|control-mode)|(http|grpc|metrics)-port|load-model|backend-directory"
     r"|cache-directory|repository-poll-secs|log-file)\b"
@@ -52,12 +55,14 @@ class EmbeddedServer:
         environment: ServerEnvironment,
         options: list[str],
         cpus: tuple[int, ...],
+        log_start: int = 0,
     ) -> None:
         self._child = child
         self._endpoints = endpoints
         self._environment = environment
         self._options = options
         self._cpus = cpus
+        self._log_start = log_start
         self._stopped = False
         self._metadata: dict[str, Any] = {}
 
@@ -107,7 +112,9 @@ class EmbeddedServer:
         status = self._child.poll()
         if status is None:
             return None
-        return f"the server {ending(status)}; its log ends:\n{processes.log_tail(self._child.log)}"
+        complaint = self._complaint()
+        reason = f" ({complaint})" if complaint else ""
+        return f"the server {ending(status)}{reason}; its log ends:\n{self._last_lines()}"
 
     def stop(self) -> None:
         """End it, its stubs and their shared memory; a second call does nothing."""
@@ -126,20 +133,41 @@ class EmbeddedServer:
         while not self._answers():
             if failure := self.failure():
                 raise EnvironmentFailedError(failure)
+            # It goes on without metrics where their port is taken.
+            if complaint := self._complaint():
+                raise EnvironmentFailedError(f"the server says: {complaint}")
             if time.monotonic() > deadline:
                 raise EnvironmentFailedError(
                     f"the server was not ready within {deadline_s:g} s; its log ends:\n"
-                    f"{processes.log_tail(self._child.log)}"
+                    f"{self._last_lines()}"
                 )
             time.sleep(0.05)
 
     def _answers(self) -> bool:
-        for port in (self._endpoints.grpc_port, self._endpoints.metrics_port):
-            try:
-                socket.create_connection((self._endpoints.host, port or 0), timeout=1).close()
-            except OSError:
-                return False
-        return answers(self._endpoints, "/v2/health/ready")
+        """Whether the ports are its own, not those of somebody who was quicker, and it is ready."""
+        at = self._endpoints
+        try:
+            sockets = psutil.Process(self._child.pid).net_connections("tcp")
+        except psutil.Error:
+            return False
+        own = {socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN}
+        return {at.http_port, at.grpc_port, at.metrics_port} <= own and answers(
+            at, "/v2/health/ready"
+        )
+
+    def _complaint(self) -> str:
+        """What it has said of its options or ports since it started; empty where it is content."""
+        try:
+            with self._child.log.open("rb") as file:
+                file.seek(self._log_start)
+                text = file.read(LARGEST_START_BYTES).decode(errors="replace")
+        except OSError:
+            return ""
+        found = COMPLAINT.search(text)
+        return (found[1] or found[2]) if found else ""
+
+    def _last_lines(self) -> str:
+        return processes.log_tail(self._child.log, LAST_LINES)
 
 
 def ending(status: int) -> str:
@@ -188,35 +216,44 @@ def serving_embedded(
     wanted = {"http": spec.http_port, "grpc": spec.grpc_port, "metrics": spec.metrics_port}
     shm_prefix = f"{leftovers.PREFIX}{run_id}-{secrets.token_hex(3)}-"
     with leftovers.claimed(run_id, shm_prefix=shm_prefix) as claim:
-        server = None
-        for attempt in range(1, ATTEMPTS + 1):
+
+        def start() -> EmbeddedServer:
             ports = choose_ports(wanted)
             endpoints = Endpoints(LOOPBACK, ports["http"], ports["grpc"], ports["metrics"])
+            log = logs / "tritonserver.log"
+            log_start = log.stat().st_size if log.exists() else 0
             child = processes.start(
                 _command(environment, repository, endpoints, options, shm_prefix),
                 env=environment.variables(),
-                log=logs / "tritonserver.log",
+                log=log,
                 shm_prefix=shm_prefix,
                 cpus=spec.cpus,
             )
-            server = EmbeddedServer(child, endpoints, environment, options, spec.cpus)
+            server = EmbeddedServer(child, endpoints, environment, options, spec.cpus, log_start)
             try:
                 claim.add_child(child.pid)
                 server.wait_ready(spec.ready_timeout_s)
-                break
-            except HarnessError as error:
-                server.stop()
-                lost_a_port = "already in use" in str(error) or "Address already" in str(error)
-                if not lost_a_port or attempt == ATTEMPTS or all(wanted.values()):
-                    raise
             except BaseException:
                 server.stop()
                 raise
-        assert server is not None  # noqa: S101 - the loop ends with a server or an error
+            return server
+
+        server = _started(start, all(wanted.values()))
         try:
             yield server
         finally:
             server.stop()
+
+
+def _started(start: Callable[[], EmbeddedServer], given: bool) -> EmbeddedServer:  # noqa: FBT001
+    """Start; again where somebody took a port between picking and using it."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return start()
+        except EnvironmentFailedError as error:
+            if given or "already in use" not in error.what:
+                raise
+    return start()
 
 
 def _command(

@@ -32,7 +32,8 @@ class Health:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._stubs: dict[str, psutil.Process] = {}
-        self._answered = self._asked = time.monotonic()
+        self._asked = 0.0
+        self._silent_since: float | None = None
 
     def settle(self) -> None:
         """Take the stubs that are there now for those that must stay: call it after each load.
@@ -51,7 +52,7 @@ class Health:
                 if instance not in newest or newest[instance][0] < created:
                     newest[instance] = (created, stub)
         self._stubs = {instance: stub for instance, (_, stub) in newest.items()}
-        self._answered = self._asked = time.monotonic()
+        self._silent_since = None
 
     def failure(self) -> str | None:
         """``None`` while it serves, then one sentence that says why not.
@@ -69,25 +70,22 @@ class Health:
         return self._silence()
 
     def _silence(self) -> str | None:
-        """Ask the server now and then; only a second silence in a row counts."""
+        """Ask the server now and then, and say how long it has not answered."""
         now = time.monotonic()
-        if now - self._asked < ASK_EVERY_S:
-            return None
-        unasked_s = now - self._asked
-        if answers(self._server.endpoints, "/v2/health/live", ANSWER_TIMEOUT_S):
-            self._asked = self._answered = time.monotonic()
-            return None
-        if failure := self._server.failure():
-            return failure
-        self._asked = time.monotonic()
-        # Time in which nobody asked is no silence of the server's.
-        self._answered = (
-            max(self._answered, now - FROZEN_S) if unasked_s > FROZEN_S else self._answered
-        )
-        silent_s = self._asked - self._answered
+        if now - self._asked >= ASK_EVERY_S:
+            answered = answers(self._server.endpoints, "/v2/health/live", ANSWER_TIMEOUT_S)
+            self._asked = time.monotonic()
+            if answered:
+                self._silent_since = None
+            elif self._silent_since is None:
+                self._silent_since = now
+        silent_s = 0.0 if self._silent_since is None else self._asked - self._silent_since
         if silent_s < FROZEN_S:
             return None
-        return f"the server has not answered for {silent_s:.0f} s: it hangs, or it is frozen"
+        # A server that has just died does not answer either.
+        return self._server.failure() or (
+            f"the server has not answered for {silent_s:.0f} s: it hangs, or it is frozen"
+        )
 
 
 def _instance(stub: psutil.Process) -> str:

@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from harness.archive import whole_file
-from harness.errors import UsageError
+from harness.errors import EnvironmentFailedError, UsageError
 from harness.servers.home import home, made
+from harness.servers.owner import identity, is_orphaned, lives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PREFIX", "Claim", "claimed", "reap", "remove_backend_folders", "remove_folder"]
+__all__ = ["PREFIX", "Claim", "claimed", "reap", "remove_backend_folders", "temporary_folder"]
 
 PREFIX = "triton-harness-"  # of all shared-memory regions and temporary folders
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a temporary file of ours
@@ -48,6 +49,16 @@ class Claim:
         """Note a child, which leads a process group of its own."""
         with contextlib.suppress(psutil.Error):
             self.record["children"].append([pid, psutil.Process(pid).create_time()])
+        self.write()
+
+    def add_container(self, engine: str, name: str) -> None:
+        """Note a container and the address of its engine, before it is made."""
+        self.record["container"] = {"engine": engine, "name": name}
+        self.write()
+
+    def forget_container(self) -> None:
+        """It has been removed."""
+        self.record["container"] = None
         self.write()
 
     def write(self) -> None:
@@ -73,13 +84,11 @@ def claimed(
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", run_id):
         raise UsageError(f"{run_id!r} is no run id: letters, digits, dots and hyphens make one")
-    owner = psutil.Process()
     record = {
         "run_id": run_id,
-        "owner": [owner.pid, owner.create_time()],
-        "boot": _boot(),
-        "namespace": _namespace(),
+        **identity(),
         "children": [],
+        "container": None,
         "shm_prefix": shm_prefix,
         "folder": str(folder) if folder else None,
     }
@@ -88,7 +97,32 @@ def claimed(
     try:
         yield claim
     finally:
-        claim.path.unlink(missing_ok=True)
+        # A clean-up that was interrupted leaves its record to the next start.
+        left = (folder and folder.exists()) or _regions(shm_prefix) or record["container"]
+        if not left:
+            claim.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(run_id: str) -> Iterator[Path]:
+    """A temporary folder of the run, removed when the block ends, or by the next start.
+
+    Raises:
+        EnvironmentFailedError: it cannot be made.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{run_id}-"))
+    except OSError as error:
+        raise EnvironmentFailedError(
+            f"no temporary folder can be made ({error.strerror or error})",
+            where=tempfile.gettempdir(),
+            remedy="Free room there, or set TMPDIR to another folder",
+        ) from error
+    with claimed(run_id, folder=folder):
+        try:
+            yield folder
+        finally:
+            remove_folder(folder)
 
 
 def reap() -> list[str]:
@@ -97,7 +131,7 @@ def reap() -> list[str]:
     for path in sorted((home() / "running").glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             record = json.loads(path.read_text(encoding="utf-8"))
-            if _is_orphaned(record):
+            if is_orphaned(record):
                 done += _clean(record)
                 path.unlink(missing_ok=True)
     return done + remove_backend_folders()
@@ -135,26 +169,34 @@ def remove_folder(folder: Path) -> None:
 
 def _clean(record: dict[str, Any]) -> list[str]:
     done = []
-    same_boot = record["boot"] == _boot()
+    same_boot = record["boot"] == identity()["boot"]
     for pid, created in record["children"] if same_boot else []:
-        if _lives(pid, created):
+        if lives(pid, created):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
                 done.append(
                     f"ended process {pid} of run {record['run_id']}, whose owner was killed"
                 )
-    prefix = record["shm_prefix"]
-    if same_boot and prefix and prefix.startswith(PREFIX) and SHARED_MEMORY.is_dir():
-        for entry in SHARED_MEMORY.iterdir():
-            if entry.name.startswith(prefix):
-                with contextlib.suppress(OSError):
-                    entry.unlink()
-                    done.append(f"removed shared memory {entry.name}")
+    for region in _regions(record["shm_prefix"]) if same_boot else []:
+        with contextlib.suppress(OSError):
+            region.unlink()
+            done.append(f"removed shared memory {region.name}")
+    if container := record.get("container"):
+        from harness.servers.engine import remove_at
+
+        done += remove_at(container["engine"], container["name"])
     folder = Path(record["folder"]) if record["folder"] else None
     if folder and folder.name.startswith(PREFIX) and _is_temporary(folder):
         remove_folder(folder)
         done.append(f"removed {folder}")
     return done
+
+
+def _regions(prefix: str | None) -> list[Path]:
+    """Shared-memory regions whose names begin with ``prefix``, which must be one of ours."""
+    if not prefix or not prefix.startswith(PREFIX) or not SHARED_MEMORY.is_dir():
+        return []
+    return [entry for entry in SHARED_MEMORY.iterdir() if entry.name.startswith(prefix)]
 
 
 def _is_temporary(folder: Path) -> bool:
@@ -167,33 +209,3 @@ def _is_temporary(folder: Path) -> bool:
     return (
         status.st_uid == os.getuid() and folder.is_dir() and folder.resolve() == here / folder.name
     )
-
-
-def _is_orphaned(record: dict[str, Any]) -> bool:
-    """Whether the owner is dead for certain: a process of another container cannot be seen from here."""
-    if record["boot"] != _boot():
-        return True
-    return record["namespace"] == _namespace() and not _lives(*record["owner"])
-
-
-def _lives(pid: int, created: float) -> bool:
-    """Whether this very process is alive, not another that was given its number."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - created) < 1 and process.status() != "zombie"
-    except psutil.Error:
-        return False
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _namespace() -> str:
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""

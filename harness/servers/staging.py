@@ -6,15 +6,15 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.scenario import NAME
-from harness.servers.leftovers import PREFIX, claimed, remove_folder
+from harness.servers.leftovers import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["staged"]
 
@@ -36,18 +36,11 @@ def staged(model_folders: Mapping[str, Path], run_id: str) -> Iterator[Path]:
     """
     for name, folder in model_folders.items():
         _check(name, folder)
-    try:
-        repository = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{run_id}-"))
-    except OSError as error:
-        raise _no_room(error) from error
-    with claimed(run_id, folder=repository):
-        try:
-            for name, folder in model_folders.items():
-                _copy(folder, repository / name)
-            _protect(repository)
-            yield repository
-        finally:
-            remove_folder(repository)
+    with temporary_folder(run_id) as repository:
+        for name, folder in model_folders.items():
+            _copy(folder, repository / name)
+        _protect(repository)
+        yield repository
 
 
 def versions(folder: Path) -> list[Path]:

@@ -1,0 +1,106 @@
+"""What a server puts into the system, noted while it runs and looked for when it has ended."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from harness.servers import leftovers
+from harness.servers.home import home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+SHARED_MEMORY = Path("/dev/shm")
+BACKEND_FOLDERS = Path("/tmp")
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 10.0, what: str = "") -> None:
+    """Fail where ``condition`` does not come true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass
+class Footprint:
+    """The processes below ``owner``, and the marks of the servers among them."""
+
+    owner: int
+    pids: set[int] = field(default_factory=set)
+    servers: set[int] = field(default_factory=set)
+    prefixes: set[str] = field(default_factory=set)
+    ports: set[int] = field(default_factory=set)
+    backend_folders: set[Path] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.backend_folders = set(BACKEND_FOLDERS.glob("python_env_*"))
+
+    def note(self) -> Footprint:
+        """Add what is there now."""
+        for child in psutil.Process(self.owner).children(recursive=True):
+            try:
+                name, words = child.name(), child.cmdline()
+            except psutil.NoSuchProcess:
+                continue
+            if name == "tritonserver":
+                self.servers.add(child.pid)
+                self.prefixes |= set(
+                    values(words, "--backend-config=python,shm-region-prefix-name")
+                )
+                for kind in ("http", "grpc", "metrics"):
+                    self.ports |= {int(port) for port in values(words, f"--{kind}-port")}
+            if name == "tritonserver" or "triton_python_b" in name or "guard.py" in " ".join(words):
+                self.pids.add(child.pid)
+        return self
+
+    def regions(self) -> list[str]:
+        """Shared-memory regions of these servers."""
+        names = [entry.name for entry in SHARED_MEMORY.iterdir()]
+        return [name for name in names if name.startswith(tuple(self.prefixes) or "\0")]
+
+    def left(self, *, files: bool = True) -> list[str]:
+        """What is still there, in words."""
+        found = [f"process {pid}" for pid in self.pids if lives(pid)]
+        found += [f"region {name}" for name in self.regions()]
+        found += [f"port {port}" for port in self.ports if listens(port)]
+        if files:
+            temporary = Path(tempfile.gettempdir())
+            found += [str(path) for path in temporary.glob(f"{leftovers.PREFIX}*")]
+            found += [str(path) for path in (home() / "running").glob("*")]
+            # Another server on this machine may have made one, and may still use it.
+            if not any(process.name() == "tritonserver" for process in psutil.process_iter()):
+                new = set(BACKEND_FOLDERS.glob("python_env_*")) - self.backend_folders
+                found += map(str, new)
+        return found
+
+    def assert_gone(self, timeout_s: float = 5.0, *, files: bool = True) -> None:
+        """Fail where anything is left after ``timeout_s``."""
+        assert self.servers, "no server was ever seen: nothing is proved"
+        deadline = time.monotonic() + timeout_s
+        while (left := self.left(files=files)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left
+
+
+def values(words: Iterable[str], option: str) -> list[str]:
+    return [word.partition("=")[2].rpartition("=")[2] for word in words if word.startswith(option)]
