@@ -6,10 +6,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
+
+# No test fails because the machine was busy.
+settings.register_profile("harness", deadline=None)
+settings.load_profile("harness")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
