@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.point import DynamicBatching
 from harness.repository.contradictions import contradictions
-from harness.repository.options import GRAPH_LEVELS
+from harness.repository.formats import FORMATS, GRAPH_LEVELS
 from harness.repository.protobuf import canonical
 
 if TYPE_CHECKING:
@@ -22,14 +23,17 @@ DEFAULT_MAX_BATCH_SIZE = 64
 DEFAULT_WARMUP = (1, 8)  # and the maximum
 
 
-def resolve_max_batch_size(graph: Graph, options: ServingOptions) -> int:
+def resolve_max_batch_size(graph: Graph, asked: int | None) -> int:
     """Return the maximum batch size to export with; 0 where the model has no batch dimension.
+
+    Args:
+        graph: the model.
+        asked: what the user asks for; ``None`` for the default.
 
     Raises:
         UsageError: batching is asked for, and the first dimension of a tensor is fixed.
     """
     fixed = graph.unbatchable
-    asked = options.max_batch_size
     if asked is None:
         return DEFAULT_MAX_BATCH_SIZE if fixed is None else 0
     if asked > 0 and fixed is not None:
@@ -66,12 +70,13 @@ def build_configuration(
         UsageError: the options contradict each other, with the reason.
     """
     batched = max_batch_size > 0
+    _check_scheduling(name, options, batched=batched)
     config: dict[str, Any] = {
         "name": name,
         "backend": options.backend,
         "max_batch_size": max_batch_size,
-        "input": [_tensor(spec, batched=batched) for spec in inputs],
-        "output": [_tensor(spec, batched=batched) for spec in outputs],
+        "input": [_tensor(name, spec, batched=batched) for spec in inputs],
+        "output": [_tensor(name, spec, batched=batched) for spec in outputs],
         "instance_group": [
             {"count": options.instances, "kind": f"KIND_{options.kind.upper()}"}
             | ({"gpus": list(options.gpus)} if options.gpus else {})
@@ -85,6 +90,11 @@ def build_configuration(
         config["response_cache"] = {"enable": True}
     if options.version_policy is not None:
         config["version_policy"] = _versions(options)
+    known = FORMATS[options.backend]
+    if known.platform is not None:
+        config["platform"] = known.platform
+    if known.states_filename:
+        config["default_model_filename"] = known.weights
     level = GRAPH_LEVELS[options.graph_optimization]
     if level is not None:
         config["optimization"] = {"graph": {"level": level}}
@@ -94,25 +104,44 @@ def build_configuration(
     return config
 
 
-def _tensor(spec: TensorSpec, *, batched: bool) -> dict[str, Any]:
+def _check_scheduling(name: str, options: ServingOptions, *, batched: bool) -> None:
+    where = f"model {name}"
+    if not batched and options.dynamic_batching not in (None, DynamicBatching()):
+        raise UsageError(
+            "a model without a batch dimension (max_batch_size 0) cannot be batched dynamically",
+            where=where,
+            remedy="Leave the options of dynamic batching out",
+        )
+    queues = options.queue_policy is not None or options.priority_levels > 0
+    if queues and not (batched and options.dynamic_batching is not None):
+        raise UsageError(
+            "queue policies and priority levels belong to the dynamic batcher, and there is none",
+            where=where,
+            remedy="Leave them out, or export with dynamic batching",
+        )
+
+
+def _tensor(name: str, spec: TensorSpec, *, batched: bool) -> dict[str, Any]:
     dims = list(spec.dims[1:] if batched else spec.dims)
     tensor: dict[str, Any] = {"name": spec.name, "data_type": spec.data_type, "dims": dims}
-    if not dims:  # Triton knows no empty dims: a label per example goes as [1] and is reshaped
+    if not dims and not batched:
+        raise UsageError(
+            f"the tensor {spec.name} is a scalar, and Triton serves none",
+            where=f"model {name}",
+            remedy="Convert the model with a dimension of 1 there",
+        )
+    if not dims:  # Triton knows no empty dims: one value an example goes as [1] and is reshaped
         tensor |= {"dims": [1], "reshape": {"shape": []}}
     return tensor
 
 
 def _parameters(options: ServingOptions) -> dict[str, Any]:
-    """Thread counts under the names that each backend reads."""
-    names = {
-        "python": ("intra_op_thread_count", "inter_op_thread_count"),
-        "onnxruntime": ("intra_op_thread_count", "inter_op_thread_count"),
-        "tensorflow": ("TF_NUM_INTRA_THREADS", "TF_NUM_INTER_THREADS"),
-        "openvino": ("INFERENCE_NUM_THREADS", None),
-    }
-    intra, inter = names[options.backend]
-    values = {intra: options.threads} | ({inter: options.inter_op_threads} if inter else {})
-    return {key: {"string_value": str(value)} for key, value in values.items()}
+    """Thread counts under the names that the backend reads, and what else it needs."""
+    known = FORMATS[options.backend]
+    values = {known.intra_threads: str(options.threads), **dict(known.parameters)}
+    if known.inter_threads is not None:
+        values[known.inter_threads] = str(options.inter_op_threads)
+    return {key: {"string_value": value} for key, value in values.items()}
 
 
 def _warmup(
@@ -122,10 +151,10 @@ def _warmup(
     example_shapes: Mapping[str, tuple[int, ...]],
 ) -> list[dict[str, Any]]:
     """Zeros: Triton's random data are random bytes, so NaN in floats and no valid index in integers."""
+    largest = max(max_batch_size, 1)
     sizes = options.warmup
     if sizes is None:
-        largest = max(max_batch_size, 1)
-        sizes = tuple(sorted({size for size in DEFAULT_WARMUP if size < largest} | {largest}))
+        sizes = (*(size for size in DEFAULT_WARMUP if size < largest), largest)
     return [
         {
             "name": f"batch_{size}",
@@ -140,7 +169,7 @@ def _warmup(
                 for spec in inputs
             },
         }
-        for size in sizes
+        for size in sorted(set(sizes))
     ]
 
 

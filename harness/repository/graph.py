@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from harness.repository.options import GraphOptimization
+
 __all__ = ["Graph", "OnnxSession", "read_graph"]
 
 
@@ -109,17 +111,33 @@ def _external_files(model: Any) -> tuple[str, ...]:  # noqa: ANN401 - onnx ships
     return tuple(sorted(locations))
 
 
+GRAPH_LEVELS = {
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
 class OnnxSession:
-    """An ONNX model loaded in this process: the CPU, ``threads`` threads, sequential.
+    """An ONNX model loaded in this process, on the CPU, operators one after the other.
+
+    Args:
+        path: the ONNX file.
+        threads: within an operator.
+        optimization: how far the runtime may rewrite the graph.
 
     Raises:
         UsageError: the runtime cannot run it, with the operator it lacks.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 1, optimization: GraphOptimization = "all"
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.graph_optimization_level = GRAPH_LEVELS[optimization]
         options.log_severity_level = 4  # what goes wrong arrives as an exception
         self.path = path
         try:

@@ -8,12 +8,10 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from harness.point import DynamicBatching, Frozen
 
-__all__ = ["GRAPH_LEVELS", "Backend", "QueuePolicy", "ServingOptions", "VersionPolicy"]
+__all__ = ["Backend", "GraphOptimization", "QueuePolicy", "ServingOptions", "VersionPolicy"]
 
 Backend = Literal["python", "onnxruntime", "tensorflow", "openvino"]
-
-# ``optimization.graph.level`` as Triton's ONNX Runtime backend reads it; absent means all.
-GRAPH_LEVELS: dict[str, int | None] = {"all": None, "extended": 1, "basic": -1, "none": 2}
+GraphOptimization = Literal["all", "extended", "basic", "none"]
 
 
 class QueuePolicy(Frozen):
@@ -48,6 +46,7 @@ class ServingOptions(Frozen):
 
     Attributes:
         backend: what runs the model inside Triton.
+        image: tag of the container image that it is for, such as ``25.02-py3``; ``None`` if unknown.
         max_batch_size: most inferences in one execution; ``None`` takes 64 where the model has a
             batch dimension and 0 where it has none.
         dynamic_batching: ``None`` for no dynamic batcher.
@@ -63,6 +62,7 @@ class ServingOptions(Frozen):
     """
 
     backend: Backend = "python"
+    image: str | None = None
     max_batch_size: NonNegativeInt | None = None
     dynamic_batching: DynamicBatching | None = DynamicBatching()
     queue_policy: QueuePolicy | None = None
@@ -76,4 +76,4 @@ class ServingOptions(Frozen):
     warmup: tuple[PositiveInt, ...] | None = None
     response_cache: bool = False
     version_policy: VersionPolicy | None = None
-    graph_optimization: Literal["all", "extended", "basic", "none"] = "all"
+    graph_optimization: GraphOptimization = "all"

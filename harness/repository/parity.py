@@ -27,13 +27,21 @@ class Parity:
     Attributes:
         largest_difference: largest absolute difference over all outputs and examples; ``inf`` where
             one is not finite and the other is, or where whole numbers or strings differ.
-        tensor: the output it occurred in.
+        largest_scaled: the same with each difference divided by the right value where that is beyond
+            ±1, since a float32 of 1000 is known to 0.0001 at best.
+        tensor: the output that the latter occurred in.
         examples: how many examples were compared.
     """
 
     largest_difference: float
+    largest_scaled: float
     tensor: str
     examples: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the answers are the reference's, within :data:`LARGEST_DIFFERENCE`."""
+        return self.largest_scaled <= LARGEST_DIFFERENCE
 
 
 def answers_of(
@@ -87,7 +95,7 @@ def compare_answers(
     Raises:
         UsageError: an output of the reference is missing or has another shape.
     """
-    worst, tensor, examples = 0.0, "", 0
+    largest, worst, tensor, examples = 0.0, 0.0, "", 0
     for name, right in reference.items():
         if name not in answers or answers[name].shape != right.shape:
             got = f"shape {answers[name].shape}" if name in answers else "no such output"
@@ -96,23 +104,28 @@ def compare_answers(
                 where=where,
                 remedy="Train or export the model again, so that model and reference fit",
             )
-        difference = _largest_difference(right, answers[name])
-        examples = max(examples, len(right))
-        if not tensor or difference > worst:
-            worst, tensor = difference, name
-    return Parity(worst, tensor, examples)
+        difference, scaled = _largest_difference(right, answers[name])
+        largest, examples = max(largest, difference), max(examples, len(right))
+        if not tensor or scaled > worst:
+            worst, tensor = scaled, name
+    return Parity(largest, worst, tensor, examples)
 
 
-def _largest_difference(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    if one.size == 0:
-        return 0.0
-    if one.dtype.kind not in "fc" or other.dtype.kind not in "fc":
-        return 0.0 if np.array_equal(one, other) else float("inf")
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
+def _largest_difference(right: npt.NDArray[Any], answers: npt.NDArray[Any]) -> tuple[float, float]:
+    """Absolute, and divided by the right value where that is beyond ±1."""
+    if right.size == 0:
+        return 0.0, 0.0
+    if right.dtype.kind != "f" or answers.dtype.kind != "f":
+        worst = 0.0 if np.array_equal(right, answers) else float("inf")
+        return worst, worst
+    wanted, got = right.astype(np.float64), answers.astype(np.float64)
+    same = (wanted == got) | (np.isnan(wanted) & np.isnan(got))
     with np.errstate(invalid="ignore"):
-        difference = np.where(same, 0.0, np.abs(a - b))
-    return float(np.where(np.isnan(difference), np.inf, difference).max())
+        difference = np.where(same, 0.0, np.abs(wanted - got))
+        scaled = difference / np.maximum(1.0, np.where(np.isfinite(wanted), np.abs(wanted), 1.0))
+    difference[np.isnan(difference)] = np.inf
+    scaled[np.isnan(scaled)] = np.inf
+    return float(difference.max()), float(scaled.max())
 
 
 def accuracy(

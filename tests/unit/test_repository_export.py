@@ -12,9 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from harness.errors import UsageError
 from harness.reference import Reference, read_reference, write_reference
-from harness.repository.export import export_trained
+from harness.repository.export import Exported, Target, export_model
 from harness.repository.exported import open_model
 from harness.repository.options import ServingOptions
+from harness.repository.source import Answers, trained_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,15 @@ def write_source(folder: Path, *, batch: str | int = "batch", error: float = 0.0
     write_reference(folder / "reference.npz", Reference({"x": x}, {"y": y}, labels))
     (folder / "training.json").write_text('{"model": "linear", "parameters": 12}')
     return folder
+
+
+def no_saved_model(_: Path) -> Answers:
+    raise AssertionError("there is none")
+
+
+def export_trained(source: Path, root: Path, name: str, options: ServingOptions) -> Exported:
+    read = trained_source(source, options.max_batch_size, no_saved_model)
+    return export_model(read, root, Target(name=name, options=options))
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:

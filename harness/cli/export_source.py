@@ -1,0 +1,87 @@
+"""From the options of ``harness export`` to the model and the backend that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.repository.options import Backend, ServingOptions
+    from harness.repository.source import Examples, Source
+
+__all__ = ["backend_for", "name_of", "one_source", "read_source"]
+
+
+def backend_for(backend: Backend | None, server: str | None, image: str | None) -> Backend:
+    """Return the backend that was named, or the one of where the model will be served."""
+    embedded = server == "embedded" or (server is None and image is None)
+    if server == "embedded" and image is not None:
+        raise UsageError(
+            "the embedded server is no image", remedy="Leave --image out, or --server embedded"
+        )
+    if server == "embedded" and backend not in (None, "python"):
+        raise UsageError(
+            f"the embedded server has no {backend} backend",
+            remedy="Leave --backend out, or serve it with --server container",
+        )
+    return backend or ("python" if embedded else "onnxruntime")
+
+
+def one_source(
+    source: Path | None, onnx: Path | None, keras: Path | None, saved_model: Path | None
+) -> tuple[Path, str]:
+    """Return the one model that was named and its kind; the reference network if none was."""
+    given = {"source": source, "onnx": onnx, "keras": keras, "saved-model": saved_model}
+    found = [(path, kind) for kind, path in given.items() if path is not None]
+    if len(found) > 1:
+        raise UsageError(
+            "several models are given: " + ", ".join(f"--{kind}" for _, kind in found),
+            remedy="Give one of them",
+        )
+    return found[0] if found else (Path("build/models/cnn"), "source")
+
+
+def name_of(path: Path) -> str:
+    """What a model is called unless the user names it."""
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def read_source(
+    kind: str,
+    path: Path,
+    options: ServingOptions,
+    examples: Examples,
+    opset: int | None,
+    scratch: Path,
+) -> Source:
+    """Read a model of any kind; what it is converted to goes to ``scratch``."""
+    from harness.repository.source import file_source, onnx_source, trained_source
+
+    limit = options.max_batch_size
+    if kind == "source":
+        if opset is not None:
+            raise UsageError("--opset is for a model of one's own: harness train chooses 17")
+        return trained_source(path, limit, _saved_model_answers)
+    if kind == "onnx":
+        return onnx_source(path, limit, examples, opset, scratch)
+    from harness.models.convert import OPSET, convert_keras, convert_saved_model
+    from harness.repository.source import SavedModel
+
+    convert = convert_keras if kind == "keras" else convert_saved_model
+    made = convert(path, scratch, opset=opset or OPSET)
+    return file_source(
+        made.onnx,
+        limit,
+        examples,
+        origin=str(path),
+        right_answers=made.answers,
+        saved_model=SavedModel(made.saved_model, made.saved_model_answers),
+    )
+
+
+def _saved_model_answers(path: Path) -> Any:  # noqa: ANN401 - imported late
+    from harness.models.convert import saved_model_answers
+
+    return saved_model_answers(path)

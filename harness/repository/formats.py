@@ -1,0 +1,126 @@
+"""What each of Triton's backends reads: file, platform, names of its parameters, and its limits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.repository.options import Backend, GraphOptimization, ServingOptions
+
+__all__ = ["FORMATS", "GRAPH_LEVELS", "Format", "check_format"]
+
+# ``optimization.graph.level`` as the ONNX Runtime backend reads it; absent means all.
+GRAPH_LEVELS: dict[GraphOptimization, int | None] = {
+    "all": None,
+    "extended": 1,
+    "basic": -1,
+    "none": 2,
+}
+LAST_TENSORFLOW_IMAGE = (25, 2)
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a backend reads.
+
+    Attributes:
+        weights: the file, or the folder of a SavedModel, in a version's folder.
+        intra_threads: the parameter for threads within an operator.
+        inter_threads: the parameter for threads across operators; ``None`` where there is none.
+        platform: for ``config.pbtxt``, where the backend alone does not say it.
+        states_filename: ``weights`` is not the backend's own default, so ``config.pbtxt`` names it.
+        parameters: further parameters without which it does not serve as one expects.
+        graph_levels: it reads ``optimization.graph.level``.
+    """
+
+    weights: Literal["model.onnx", "model.savedmodel"]
+    intra_threads: str
+    inter_threads: str | None
+    platform: str | None = None
+    states_filename: bool = False
+    parameters: tuple[tuple[str, str], ...] = ()
+    graph_levels: bool = False
+
+
+FORMATS: dict[Backend, Format] = {
+    "python": Format(
+        "model.onnx", "intra_op_thread_count", "inter_op_thread_count", graph_levels=True
+    ),
+    "onnxruntime": Format(
+        "model.onnx", "intra_op_thread_count", "inter_op_thread_count", graph_levels=True
+    ),
+    "tensorflow": Format(
+        "model.savedmodel",
+        "TF_NUM_INTRA_THREADS",
+        "TF_NUM_INTER_THREADS",
+        platform="tensorflow_savedmodel",
+    ),
+    # The backend sets the model's batch to max_batch_size and refuses every smaller one unless it may
+    # pad (``openvino.cc`` of triton-inference-server/openvino_backend).
+    "openvino": Format(
+        "model.onnx",
+        "INFERENCE_NUM_THREADS",
+        None,
+        states_filename=True,
+        parameters=(("ENABLE_BATCH_PADDING", "YES"),),
+    ),
+}
+
+
+def check_format(options: ServingOptions, precision: str, data_types: set[str]) -> None:
+    """Refuse what the chosen backend cannot do.
+
+    Args:
+        options: how the model is to be served.
+        precision: ``float32``, ``float16`` or ``int8``.
+        data_types: Triton's data types of all tensors.
+
+    Raises:
+        UsageError: with the reason and the way out.
+    """
+    backend, known = options.backend, FORMATS[options.backend]
+    where = f"backend {backend}"
+    if backend == "tensorflow" and _image(options.image) > LAST_TENSORFLOW_IMAGE:
+        raise UsageError(
+            f"the image {options.image} has no TensorFlow backend: 25.02 was the last that had one",
+            where=where,
+            remedy="Use an image up to 25.02, or --backend onnxruntime",
+        )
+    if backend == "tensorflow" and precision != "float32":
+        raise UsageError(
+            f"{precision} is made by rewriting the ONNX graph, and TensorFlow reads none",
+            where=where,
+            remedy="Use --backend python, onnxruntime or openvino",
+        )
+    if backend == "openvino" and "TYPE_STRING" in data_types:
+        raise UsageError(
+            "Triton's OpenVINO backend takes no strings",
+            where=where,
+            remedy="Use --backend python or onnxruntime",
+        )
+    if options.graph_optimization != "all" and not known.graph_levels:
+        raise UsageError(
+            "the level of graph optimization is ONNX Runtime's own",
+            where=where,
+            remedy="Leave --graph-optimization out, or use --backend python or onnxruntime",
+        )
+    if options.inter_op_threads != 1 and known.inter_threads is None:
+        raise UsageError(
+            "there are no threads across operators", where=where, remedy="Use --threads alone"
+        )
+
+
+def _image(tag: str | None) -> tuple[int, int]:
+    """Year and month of an image's tag; zeros where none is stated."""
+    if tag is None:
+        return (0, 0)
+    match = re.search(r"(?:^|:)(\d\d)\.(\d\d)(?:-|$)", tag)
+    if match is None:
+        raise UsageError(
+            f"{tag!r} is not the tag of a Triton image", remedy="Give one such as 25.02-py3"
+        )
+    return int(match[1]), int(match[2])
