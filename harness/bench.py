@@ -219,7 +219,9 @@ def open_bench(
         repository = stack.enter_context(staged({**folders, PROBE: probe_folder()}, run_id))
         server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
         control = stack.enter_context(Control(server.endpoints))
-        driver = stack.enter_context(Driver(logs=logs, seed=scenario.measure.seed))
+        first = models[scenario.model[0]]
+        target = _target(server, first.name, batched=True, reference=first.reference)
+        driver = stack.enter_context(Driver(target, logs=logs, seed=scenario.measure.seed))
         telemetry = stack.enter_context(Telemetry())
         telemetry.start(lambda: [*server.processes(), ("generator", driver.pid)])
         yield Bench(scenario, models, server, control, driver, telemetry, refused)

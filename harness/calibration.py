@@ -31,7 +31,7 @@ __all__ = ["calibrate"]
 WINDOW_S = 0.6
 WARMUP_S = 0.3
 CEILING_USERS = 16
-SLEEP_US = 20_000
+SLEEP_US = 5_000
 TIMEOUT_S = 30.0
 
 
@@ -51,9 +51,11 @@ class _Figures:
 def _window(bench: Bench, name: str, workload: Workload, users: int) -> _Figures:
     """One short window of ``users`` users against the probe ``name``."""
     bench.driver.level(workload, ClosedLoad(concurrency=users), request_timeout_s=TIMEOUT_S)
-    time.sleep(WARMUP_S)
+    # Users of the sleeping probe queue for it; its statistics are steady after one turn of all of them.
+    turn_s = users * SLEEP_US / 1e6
+    time.sleep(max(WARMUP_S, 2 * turn_s))
     first = bench.control.snapshot(name)
-    time.sleep(WINDOW_S)
+    time.sleep(max(WINDOW_S, 3 * turn_s))
     last = bench.control.snapshot(name)
     samples, health = bench.driver.collect(first.edge_ns, last.edge_ns)
     seen = difference(first, last)

@@ -17,6 +17,7 @@ import numpy as np
 from harness import __version__
 from harness.archive import Outcome, RunRecord
 from harness.bench import open_bench
+from harness.calibration import calibrate
 from harness.errors import EnvironmentFailedError, HarnessError, InterruptedRunError
 from harness.host import git_revision, host_facts, package_versions
 from harness.repository.exported import ExportedModel, open_model
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness.archive import RunDirectory, TrialRecord
-    from harness.bench import Measured
+    from harness.bench import Bench, Measured
     from harness.point import Point
     from harness.scenario import Scenario
     from harness.sweep import PlannedTrial
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Progress", "make_plan", "run_experiment"]
 
 ATTEMPTS = 2  # a trial that broke is repeated once
+MOST_PROVED = 32  # users that calibration proves to be in flight, in a run without a closed loop
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def run_experiment(
     run.write_record(record)
     end: dict[str, Any] = {"status": "failed", "status_reason": "ended unexpectedly"}
     try:
-        end |= {"server": _measure_all(plan, run, record.run_id, on_progress)}
+        end |= _measure_all(plan, run, record.run_id, on_progress)
         end |= {"status": "complete", "status_reason": ""}
     except KeyboardInterrupt as interrupt:
         end |= {"status": "interrupted", "status_reason": "stopped by the user"}
@@ -144,7 +146,7 @@ def _measure_all(
     """Walk the schedule; a trial that broke is repeated once, on a new bench where the old one broke.
 
     Returns:
-        What the server said of itself.
+        What is to be added to the run's record: the server, and what the load generator can do on it.
     """
     seen = Seen()
     refused: dict[str, str] = {}
@@ -152,10 +154,12 @@ def _measure_all(
     trials = schedule(plan.points, plan.scenario.measure, seen)
     pending = next(trials, None)
     started, sealed, done, attempt = time.monotonic(), 0, 0, 1
-    server: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     while pending is not None:
         with open_bench(plan.scenario, plan.models, run.logs, run_id, refused) as bench:
-            server = bench.server.describe()
+            found |= {"server": bench.server.describe()}
+            if "calibration" not in found:
+                found |= _calibrate(plan, bench)
             while pending is not None:
                 sealed += 1
                 measured = bench.measure(pending, sealed)
@@ -175,7 +179,19 @@ def _measure_all(
                     pending = next(trials, None)
                 if bench.failure() is not None:
                     break
-    return server
+    return found
+
+
+def _calibrate(plan: Plan, bench: Bench) -> dict[str, Any]:
+    """Measure the instrument itself, where the server takes the probe."""
+    workloads = list(dict.fromkeys(point.workload for point in plan.points))
+    users = max(plan.scenario.sweep.concurrency or (MOST_PROVED,))
+    try:
+        return {"calibration": calibrate(bench, plan.scenario.model[0], workloads, users)}
+    except EnvironmentFailedError as error:
+        if bench.failure() is not None:
+            raise
+        return {"calibration": None, "notes": (f"The instrument was not calibrated: {error}",)}
 
 
 def _progress(measured: Measured, done: int, planned: int, started: float) -> Progress:
