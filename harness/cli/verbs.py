@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from harness.cli import export, run, serve, server, train
+from harness.cli import export, report, run, serve, server, train, tune
 
-__all__ = ["export", "run", "serve", "server", "train"]
+__all__ = ["export", "report", "run", "serve", "server", "train", "tune"]

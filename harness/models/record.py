@@ -43,7 +43,14 @@ if TYPE_CHECKING:
 
     from harness.models.dataset import Split
 
-__all__ = ["RECORD", "SCHEMA_VERSION", "TrainingRecord", "read_record", "write_model"]
+__all__ = [
+    "RECORD",
+    "SCHEMA_VERSION",
+    "TrainingRecord",
+    "package_versions",
+    "read_record",
+    "write_model",
+]
 
 RECORD = "training.json"
 SCHEMA_VERSION = 1
@@ -136,12 +143,17 @@ def write_model(path: Path, settings: Settings, parts: Split, trained: Trained) 
             history=trained.history,
             duration_s=round(trained.duration_s, 3),
             parity={"model.onnx": float(difference)},
-            packages={name: metadata.version(name) for name in PACKAGES},
+            packages=package_versions(),
             platform=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
             files=_digests(folder),
         )
         (folder / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a fit gives."""
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def _headline(result: Evaluation) -> dict[str, float]:

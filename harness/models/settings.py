@@ -14,7 +14,7 @@ from harness.point import Frozen
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Settings", "read_settings", "resolve_settings"]
+__all__ = ["Settings", "read_settings", "read_values", "resolve_settings"]
 
 
 class Settings(Frozen):
@@ -77,11 +77,23 @@ def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> Settin
     Raises:
         UsageError: the file is missing, no YAML mapping, or holds a wrong key or value.
     """
+    values, where = read_values(path)
+    overrides = overrides or {}
+    kept = {name: place for name, place in where.items() if name not in overrides}
+    return resolve_settings(values | overrides, kept)
+
+
+def read_values(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read the values of a YAML mapping, and where in the file each stands.
+
+    Raises:
+        UsageError: the file is missing or no YAML mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise UsageError(
             f"not a readable settings file ({' '.join(reason.split())})", where=str(path)
@@ -92,10 +104,7 @@ def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> Settin
     if isinstance(tree, yaml.MappingNode):
         lines = {str(key.value): key.start_mark.line + 1 for key, _ in tree.value}
     where = {str(key): f"{path}, line {lines.get(str(key), 1)}" for key in data}
-    overrides = overrides or {}
-    for name in overrides:
-        where.pop(name, None)
-    return resolve_settings({str(key): value for key, value in data.items()} | overrides, where)
+    return {str(key): value for key, value in data.items()}, where
 
 
 def _unknown(name: str, place: str) -> UsageError:

@@ -30,8 +30,9 @@ class Trained:
 
     Attributes:
         model: the ``keras.Model``.
-        history: one row an epoch: ``epoch``, ``seconds``, ``loss``, ``accuracy``, and with validation
-            data ``val_loss`` and ``val_accuracy``. Losses include the penalties.
+        history: one row an epoch: ``epoch``, ``seconds``, ``accuracy``, ``cross_entropy`` (in nats) and
+            ``loss`` (the cross-entropy with the penalties); with validation data the same again as
+            ``val_…``. Of the training data they are means over the epoch, while the weights move.
         duration_s: wall-clock time of the training alone.
     """
 
@@ -72,7 +73,7 @@ def train_network(
     model.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")],
     )
     steps = -(-len(train.y) // settings.batch_size)
     clock = _Clock(settings.epochs, steps, on_step)
@@ -84,7 +85,7 @@ def train_network(
     if settings.early_stopping and validation is not None:
         callbacks.append(
             keras.callbacks.EarlyStopping(
-                monitor="val_loss", patience=settings.patience, restore_best_weights=True
+                monitor="val_cross_entropy", patience=settings.patience, restore_best_weights=True
             )
         )
     started = time.monotonic()

@@ -1,0 +1,292 @@
+"""``harness tune``: hyper-parameters tried by cross-validation, and what each choice costs to serve."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import app
+from harness.cli.console import note, out
+
+if TYPE_CHECKING:
+    from harness.models.dataset import Dataset
+    from harness.models.settings import Settings
+    from harness.models.journal import Journal
+    from harness.models.tuning_record import TuningRecord
+
+__all__ = ["tune"]
+
+JOURNAL = "fits.jsonl"
+
+
+class Method(StrEnum):
+    """How candidates are chosen."""
+
+    GRID = "grid"
+    RANDOM = "random"
+
+
+@app.command()
+def tune(
+    *,
+    network: Annotated[
+        str | None,
+        typer.Option(help="Networks to try.", show_default="cnn,cnn_small,cnn_wide,gru"),
+    ] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="Batch sizes to try.", show_default="32,64")
+    ] = None,
+    learning_rate: Annotated[
+        str | None, typer.Option(help="Learning rates to try.", show_default="0.001,0.003,0.01")
+    ] = None,
+    l1: Annotated[
+        str | None, typer.Option(help="Weights of the L1 penalty to try.", show_default="0,1e-5")
+    ] = None,
+    l2: Annotated[
+        str | None, typer.Option(help="Weights of the L2 penalty to try.", show_default="0,1e-4")
+    ] = None,
+    epochs: Annotated[
+        str | None, typer.Option(help="Numbers of epochs to try.", show_default="20")
+    ] = None,
+    method: Annotated[
+        Method, typer.Option(help="Try the whole grid, or draw --candidates at random.")
+    ] = Method.GRID,
+    candidates: Annotated[
+        int, typer.Option(help="How many random candidates to draw.", show_default="12")
+    ] = 12,
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.")] = 3,
+    data: Annotated[
+        str | None, typer.Option(help="The examples, as in harness train.", show_default="digits")
+    ] = None,
+    full_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="The value of a white pixel.",
+            show_default="255 for whole numbers, 1 for fractions",
+        ),
+    ] = None,
+    resize: Annotated[
+        bool | None,
+        typer.Option(
+            "--resize/--no-resize",
+            help="Bring images of another size to 28×28 instead of leaving them out.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seeds the split, the folds, the weights and the draws.", show_default="7"
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="A YAML file with any of these settings, a list where several are tried."
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder of the results.")
+    ] = Path("build/tuning"),
+) -> None:
+    """Find hyper-parameters by cross-validation, and weigh accuracy against the cost of serving.
+
+    Several values are given with commas. Every combination is fitted once a fold and judged on the
+    part held out; the test data is never touched. Without values a grid of four networks is searched,
+    which takes about six minutes on two cores.
+
+    Interrupted, the same command goes on after the last finished fit. The folder then holds tuning.json,
+    a page, and best.yaml (and one for the best of each network), to be given to harness train.
+
+    [bold]Examples[/bold]
+
+      harness tune
+
+      harness tune --network cnn --batch-size 32,64 --learning-rate 0.001,0.003 --folds 5
+
+      harness tune --method random --candidates 20 --learning-rate 0.0003,0.03
+
+      harness train --config build/tuning/best-cnn.yaml
+
+    [bold]Exit codes[/bold]: 0 done; 2 bad data or settings; 3 TensorFlow missing or no room; 130
+    interrupted (finished fits are kept).
+    """
+    values: dict[str, Any] = {}
+    where: dict[str, str] = {}
+    if config:
+        from harness.models.settings import read_values
+
+        values, where = read_values(config)
+    options = {
+        "network": _listed(network),
+        "batch_size": _listed(batch_size),
+        "learning_rate": _listed(learning_rate),
+        "l1": _listed(l1),
+        "l2": _listed(l2),
+        "epochs": _listed(epochs),
+        "data": data,
+        "full_scale": full_scale,
+        "resize": resize,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    where = {name: place for name, place in where.items() if name not in given}
+    chosen = _candidates(values | given, where, method, candidates)
+    from harness.models.tuning_record import write_tuning
+
+    record = _tune(chosen, method, folds, output)
+    write_tuning(record, output)
+    _show(record, output)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    """The values between commas."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _candidates(
+    values: dict[str, Any], where: dict[str, str], method: Method, count: int
+) -> list[Settings]:
+    from harness.models.candidates import (
+        AXES,
+        TUNING_EPOCHS,
+        default_grids,
+        grid_candidates,
+        random_candidates,
+    )
+    from harness.models.framework import require
+    from harness.models.settings import resolve_settings
+
+    require("sklearn", "PIL", "onnx", "onnxruntime")
+    axes = {name: values[name] for name in AXES if isinstance(values.get(name), list)}
+    single = {name: axes.pop(name)[0] for name in list(axes) if len(axes[name]) == 1}
+    base = {"epochs": TUNING_EPOCHS}
+    base |= {name: value for name, value in values.items() if name not in axes} | single
+    if "epochs" in axes:
+        del base["epochs"]
+    grids = [axes] if axes else default_grids(base)
+    if method is Method.GRID:
+        return grid_candidates(base, grids, where)
+    fixed = resolve_settings({"seed": base["seed"]} if "seed" in base else {}, where)
+    return random_candidates(base, grids, count, fixed.seed, where)
+
+
+def _tune(candidates: list[Settings], method: Method, folds: int, output: Path) -> TuningRecord:
+    from harness.cli.train import prepare
+    from harness.errors import UsageError
+    from harness.models.framework import load_keras
+    from harness.models.journal import open_journal
+    from harness.models.record import package_versions
+    from harness.models.serving_cost import measure_costs
+    from harness.models.tuning import rank
+    from harness.models.tuning_record import TuningRecord
+
+    if not 2 <= folds <= 100:
+        raise UsageError(f"expected 2 to 100 folds, got {folds}", where="--folds")
+    started = time.monotonic()
+    seed = candidates[0].seed
+    examples = prepare(candidates[0])
+    with note.status("loading TensorFlow"):
+        load_keras()
+    with open_journal(output / JOURNAL) as journal:
+        figures, reused = _cross_validate(candidates, examples, folds, journal)
+    networks = sorted({candidate.network for candidate in candidates})
+    with note.status("measuring what serving costs"):
+        costs = measure_costs(networks, len(examples.classes), seed)
+    return TuningRecord(
+        created_utc=datetime.now(UTC),
+        method=method.value,
+        data={
+            "name": examples.name,
+            "rows": examples.rows,
+            "dropped": examples.dropped,
+            "classes": len(examples.classes),
+        },
+        folds=folds,
+        seed=seed,
+        fits=len(candidates) * folds,
+        reused_fits=reused,
+        duration_s=round(time.monotonic() - started, 1),
+        cores=len(os.sched_getaffinity(0)),
+        packages=package_versions(),
+        candidates=rank(candidates, figures, costs),
+    )
+
+
+def _cross_validate(
+    candidates: list[Settings], examples: Dataset, folds: int, journal: Journal
+) -> tuple[list[list[dict[str, float]]], int]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from harness.models.tuning import FitProgress, cross_validate
+
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[last]}"),
+    )
+    total = len(candidates) * folds
+    note.print(f"{len(candidates)} candidates × {folds} folds = {total} fits")
+    known = len(journal.entries)
+    with Progress(*columns, console=note, transient=True) as bar:
+        task = bar.add_task("", total=total, left="", last="the first fit")
+
+        def show(progress: FitProgress) -> None:
+            minutes, seconds = divmod(round(progress.remaining_s), 60)
+            left = f"{minutes}:{seconds:02d} left"
+            bar.update(task, completed=progress.done, left=left, last=progress.last)
+            if not note.is_terminal and progress.done % 10 == 0:
+                note.print(f"{progress.done}/{progress.planned} fits, {left}; {progress.last}")
+
+        try:
+            return cross_validate(candidates, examples, folds, candidates[0].seed, journal, show)
+        except KeyboardInterrupt:
+            done = len(journal.entries) - known
+            note.print(f"{done} more fits are kept; the same command goes on after them")
+            raise
+
+
+def _show(record: TuningRecord, output: Path) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "network", "batch", "rate", "L1", "L2", "epochs"):
+        table.add_column(title)
+    for title in ("accuracy", "macro recall", "macro F1", "ms", "images/s"):
+        table.add_column(title, justify="right")
+    for result in record.candidates:
+        settings = result.settings
+        table.add_row(
+            "*" if result.front else "",
+            settings.network,
+            str(settings.batch_size),
+            f"{settings.learning_rate:g}",
+            f"{settings.l1:g}",
+            f"{settings.l2:g}",
+            str(settings.epochs),
+            f"{result.accuracy.mean:.4f} ± {result.accuracy.std:.4f}",
+            f"{result.recall_macro.mean:.4f} ± {result.recall_macro.std:.4f}",
+            f"{result.f1_macro.mean:.4f} ± {result.f1_macro.std:.4f}",
+            f"{result.cost.latency_ms:.3f}",
+            f"{result.cost.throughput:,.0f}",
+        )
+    out.print(table)
+    near = sum(result.near_best for result in record.candidates) - 1
+    minutes, seconds = divmod(round(record.duration_s), 60)
+    lines = [
+        f"mean ± standard deviation over {record.folds} folds; ms of one image on one thread",
+        "* on the Pareto front of accuracy against latency",
+        f"{near} more within one standard error of the best",
+        f"{record.fits} fits in {minutes} min {seconds:02d} s"
+        + (f", {record.reused_fits} of them done before" if record.reused_fits else ""),
+    ]
+    for line in lines:
+        out.print(line, markup=False)
+    out.print(str(output / "best.yaml"), markup=False)

@@ -1,0 +1,208 @@
+"""Tuning: candidates held against each other by k-fold cross-validation, and by what they cost to serve.
+
+The test data is held back: it is the same that ``harness train`` with the same seed tests on, and no
+candidate ever sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from harness.models.dataset import Dataset, refuse_small_classes, split
+from harness.models.evaluation import evaluate
+from harness.models.training import probabilities, train_network
+from harness.models.tuning_record import CandidateResult, Spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.models.journal import Journal
+    from harness.models.serving_cost import ServingCost
+    from harness.models.settings import Settings
+
+__all__ = [
+    "FitProgress",
+    "cross_validate",
+    "pareto_front",
+    "rank",
+]
+
+
+class FitProgress(NamedTuple):
+    """Where the tuning stands: fits done and planned, time left in seconds, the last fit in words."""
+
+    done: int
+    planned: int
+    remaining_s: float
+    last: str
+
+
+def cross_validate(
+    candidates: Sequence[Settings],
+    data: Dataset,
+    folds: int,
+    seed: int,
+    journal: Journal,
+    on_fit: Callable[[FitProgress], None] | None = None,
+) -> tuple[list[list[dict[str, float]]], int]:
+    """Fit every candidate on every fold of the training and validation data.
+
+    Args:
+        candidates: what to try.
+        data: cleaned examples; the test part is split off and left alone.
+        folds: number of folds k; each is held out once.
+        seed: decides the split, the folds and, with the fold's number, the weights.
+        journal: knows the fits that are done, and is told of each new one.
+        on_fit: called after each fit.
+
+    Returns:
+        For each candidate its folds' figures (accuracy, recall_macro, f1_macro, seconds), and how many
+        fits came from the journal.
+
+    Raises:
+        UsageError: a class has fewer examples than there are folds.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    parts = split(data, seed)
+    pool = Dataset(
+        data.name,
+        np.concatenate([parts.train.x, parts.validation.x]),
+        np.concatenate([parts.train.y, parts.validation.y]),
+        data.classes,
+        data.rows,
+        data.dropped,
+    )
+    refuse_small_classes(pool, folds, f"fewer than the {folds} folds once the test data is out")
+    digest = _digest(pool)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    held_out = list(splitter.split(pool.x, pool.y))
+    pace = _Pace([(candidate.network, candidate.epochs) for candidate in candidates], folds)
+    results = []
+    for candidate in candidates:
+        figures = []
+        for number, (rows, others) in enumerate(held_out):
+            key = _key(candidate, digest, folds, number)
+            entry = journal.get(key)
+            if entry is None:
+                settings = candidate.model_copy(update={"seed": seed + number})
+                entry = _fit(settings, pool.take(rows), pool.take(others))
+                journal.add(key, {"settings": candidate.model_dump(), "fold": number, **entry})
+                pace.fitted(candidate, entry["seconds"])
+            else:
+                pace.reused(candidate)
+            figures.append(entry)
+            if on_fit:
+                on_fit(pace.progress(candidate, entry["accuracy"]))
+        results.append(figures)
+    return results, pace.reused_fits
+
+
+def _fit(settings: Settings, train: Dataset, held_out: Dataset) -> dict[str, float]:
+    started = time.monotonic()
+    trained = train_network(settings, train)
+    result = evaluate(probabilities(trained.model, held_out.x), held_out.y, held_out.classes)
+    return {
+        "accuracy": result.accuracy,
+        "recall_macro": result.recall_macro,
+        "f1_macro": result.f1_macro,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _digest(data: Dataset) -> str:
+    """A fingerprint of the examples, so that a fit on other data is never taken for one on these."""
+    digest = hashlib.sha256(data.x.tobytes())
+    digest.update(data.y.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _key(candidate: Settings, digest: str, folds: int, number: int) -> str:
+    import keras
+    import tensorflow as tf
+
+    parts = (candidate.model_dump_json(), digest, folds, number, keras.__version__, tf.__version__)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+class _Pace:
+    """Estimates the time left from the fits of the same network, or else from all fits."""
+
+    def __init__(self, kinds: list[tuple[str, int]], folds: int) -> None:
+        self.left = [kind for kind in kinds for _ in range(folds)]
+        self.planned = len(self.left)
+        self.seconds_per_epoch: dict[str, list[float]] = {}
+        self.reused_fits = 0
+
+    def fitted(self, candidate: Settings, seconds: float) -> None:
+        self.left.remove((candidate.network, candidate.epochs))
+        pace = seconds / candidate.epochs
+        self.seconds_per_epoch.setdefault(candidate.network, []).append(pace)
+
+    def reused(self, candidate: Settings) -> None:
+        self.left.remove((candidate.network, candidate.epochs))
+        self.reused_fits += 1
+
+    def progress(self, candidate: Settings, accuracy: float) -> FitProgress:
+        every = [pace for paces in self.seconds_per_epoch.values() for pace in paces]
+        overall = statistics.fmean(every) if every else 0.0
+        remaining = 0.0
+        for network, epochs in self.left:
+            paces = self.seconds_per_epoch.get(network)
+            remaining += epochs * (statistics.fmean(paces) if paces else overall)
+        last = f"{candidate.network}, accuracy {accuracy:.3f}"
+        return FitProgress(self.planned - len(self.left), self.planned, remaining, last)
+
+
+def rank(
+    candidates: Sequence[Settings],
+    figures: Sequence[Sequence[Mapping[str, float]]],
+    costs: Mapping[str, ServingCost],
+) -> tuple[CandidateResult, ...]:
+    """Sort from the best to the worst mean accuracy (then macro F1, then cheaper), and mark the front."""
+    results = [
+        CandidateResult(
+            settings=settings,
+            accuracy=_spread(rows, "accuracy"),
+            recall_macro=_spread(rows, "recall_macro"),
+            f1_macro=_spread(rows, "f1_macro"),
+            fit_s=statistics.fmean(row["seconds"] for row in rows),
+            cost=costs[settings.network],
+        )
+        for settings, rows in zip(candidates, figures, strict=True)
+    ]
+    results.sort(key=lambda r: (-r.accuracy.mean, -r.f1_macro.mean, r.cost.latency_ms))
+    front = pareto_front([(r.accuracy.mean, r.cost.latency_ms) for r in results])
+    best = results[0].accuracy
+    floor = best.mean - best.std / len(best.folds) ** 0.5
+    return tuple(
+        result.model_copy(
+            update={"front": place in front, "near_best": result.accuracy.mean >= floor}
+        )
+        for place, result in enumerate(results)
+    )
+
+
+def _spread(rows: Sequence[Mapping[str, float]], name: str) -> Spread:
+    values = tuple(row[name] for row in rows)
+    return Spread(mean=statistics.fmean(values), std=statistics.stdev(values), folds=values)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> set[int]:
+    """Indices of the (gain, cost) pairs that no other beats: none gains as much for less, or more for as little.
+
+    Equal pairs are on the front together.
+    """
+    return {
+        place
+        for place, (gain, cost) in enumerate(points)
+        if not any(
+            other_gain >= gain and other_cost <= cost and (other_gain, other_cost) != (gain, cost)
+            for other_gain, other_cost in points
+        )
+    }
