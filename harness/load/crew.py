@@ -91,12 +91,17 @@ class Crew:
         """Requests of an open loop that were due within a window and are not sent yet."""
         return self._dispatcher.unsent(start_ns, end_ns) if self._dispatcher else 0
 
+    def disconnect(self) -> None:
+        """Close every connection; for parked users."""
+        links, self._links = self._links, {}
+        for link in links.values():
+            link.close()
+
     def close(self) -> None:
         """End the level and close every connection, whatever is in flight."""
         self._change(None)
         self._heart.kill()
-        for link in self._links.values():
-            link.close()
+        self.disconnect()
 
     def work(self, user: int) -> NoReturn:
         """Be user number ``user``: send while the level wants that, and wait while it does not."""

@@ -122,7 +122,15 @@ class Driver:
     def aim(self, target: Target) -> None:
         """Send the next level to another model; call it while the load is paused."""
         order = {"target": target.to_json(), "sender": self._sender, "seed": self._seed}
-        self._ask("target", order, ANSWER_S)
+        self._ask("begin", order, ANSWER_S)
+
+    def aim(self, target: Target) -> None:
+        """Send the levels to come to another target; the load is paused, or has not begun.
+
+        Raises:
+            EnvironmentFailedError: it is not paused.
+        """
+        self._ask("aim", {"target": target.to_json()}, ANSWER_S)
 
     def level(
         self, workload: Workload, load: ClosedLoad | OpenLoad, *, request_timeout_s: float

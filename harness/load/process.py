@@ -18,19 +18,19 @@ import socket
 import sys
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import gevent
 import numpy as np
 from pydantic import TypeAdapter
 
-from harness.errors import EnvironmentFailedError, HarnessError, UsageError
+from harness.errors import EnvironmentFailedError, HarnessError
 from harness.load.crew import Crew
 from harness.load.grpc_link import prepare_grpc
 from harness.load.level import Level
 from harness.load.messages import error_message, receive, send
-from harness.load.metadata import examples
-from harness.load.senders import Pool, Sender, connect, prepare
+from harness.load.pools import Pools
+from harness.load.senders import Sender, connect
 from harness.load.target import Target
 from harness.load.watchdog import Watchdog
 from harness.point import Load, Workload
@@ -43,6 +43,8 @@ Reply = tuple[dict[str, Any], list[Any]]
 LOAD: TypeAdapter[Any] = TypeAdapter(Load)
 # Beyond the request's own time-out, within which users still wait for their last answer.
 CHANGE_ALLOWANCE_S = 15.0
+PAUSE_ALLOWANCE_S = 2.0
+CLOSE_S = 1.0
 
 
 class LoadUser(locust.User):  # type: ignore[misc] # Locust has no types
@@ -74,28 +76,29 @@ class Generator:
         self.crew = Crew(self._spawn, self._connect)
         LoadUser.crew = self.crew
 
-    def target(self, message: dict[str, Any]) -> Reply:
-        """Take the target, the sender and the seed."""
-        self._target = Target.from_json(message["target"])
+    def begin(self, message: dict[str, Any]) -> Reply:
+        """Take the sender, the seed and the first target; comes once, before all else."""
         self._sender = cast("Literal['raw', 'tritonclient']", message["sender"])
         self._seed = message["seed"]
+        self._pools = Pools(self._sender, self._seed)
+        self._target = Target.from_json(message["target"])
+        return {}, []
+
+    def aim(self, message: dict[str, Any]) -> Reply:
+        """Take another target for the levels to come; the users are parked."""
+        target = Target.from_json(message["target"])
+        if target != self._target:
+            if self.crew.level is not None:
+                raise EnvironmentFailedError("the load must be paused before it is aimed elsewhere")
+            self._target = target
+            self.crew.disconnect()
         return {}, []
 
     def level(self, message: dict[str, Any]) -> Reply:
         """Go over to a level; answer once each of its users has sent."""
         workload = Workload.model_validate(message["workload"])
         load = LOAD.validate_python(message["load"])
-        pool = (self._target, workload)
-        if pool not in self._pools:
-            if workload.protocol == "grpc" and self._target.grpc is None:
-                raise UsageError("the server offers no gRPC", remedy="Send over HTTP")
-            self._pools[pool] = prepare(
-                self._target,
-                examples(self._target, self._seed),
-                workload,
-                self._sender,
-                self._seed,
-            )
+        pool = self._pools.get(self._target, workload)
         timeout_s = float(message["request_timeout_s"])
         self._levels += 1
         level = Level(
@@ -115,7 +118,8 @@ class Generator:
     def pause(self, message: dict[str, Any]) -> Reply:
         """Park all users; answer once nothing is in flight."""
         self._tell_reasons()
-        self.crew.pause(float(message["timeout_s"]))
+        # What is in flight ends by its own time-out at the latest.
+        self.crew.pause(max(float(message["timeout_s"]), self._timeout_s + PAUSE_ALLOWANCE_S))
         return {}, []
 
     def latencies(self, message: dict[str, Any]) -> Reply:
@@ -168,7 +172,8 @@ class Generator:
 def serve(generator: Generator, stream: BinaryIO) -> None:
     """Answer the driver's messages until there are no more."""
     answers = {
-        "target": generator.target,
+        "begin": generator.begin,
+        "aim": generator.aim,
         "level": generator.level,
         "pause": generator.pause,
         "latencies": generator.latencies,
@@ -189,8 +194,8 @@ def serve(generator: Generator, stream: BinaryIO) -> None:
         send(stream, reply, parts)
 
 
-def main() -> NoReturn:
-    """Connect to the driver, obey, and end with it."""
+def main() -> int:
+    """Connect to the driver, obey, and return the exit status when the driver is gone."""
     parser = argparse.ArgumentParser(description="The harness's load generator.")
     parser.add_argument("--socket", type=Path, required=True)
     path = parser.parse_args().socket
@@ -210,15 +215,18 @@ def main() -> NoReturn:
     gc.disable()
     try:
         serve(generator, stream)
-        with gevent.Timeout(1, False):  # noqa: FBT003 - its own way to say "in silence"
-            generator.close()
     except OSError:
         log.warning("the driver is gone")
+    except Exception:
+        log.exception("the load generator failed")
+        return 1
     finally:
+        with gevent.Timeout(CLOSE_S, False):  # noqa: FBT003 - its own way to say "in silence"
+            generator.close()
         logging.shutdown()
-        # gRPC's and gevent's threads may still wait for answers that nobody wants any more.
-        os._exit(0)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    # gRPC's and gevent's threads may still wait for answers that nobody wants any more.
+    os._exit(main())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harness.errors import UsageError
 from harness.load.answers import Checker
 from harness.load.bodies import grpc_request, grpc_tensors, http_request, http_tensors
 from harness.load.examples import draw
@@ -64,29 +63,25 @@ class Link(Protocol):
 
 @dataclass(frozen=True)
 class Pool:
-    """Different requests of one workload, prepared, and the checker of their answers."""
+    """Different requests of one workload, prepared, and the checker of their answers.
+
+    Attributes:
+        size: of the requests' tensors in bytes.
+    """
 
     requests: list[Any]
     checker: Checker
+    size: int
 
 
 def connect(target: Target, workload: Workload, sender: Sender, watchdog: Watchdog) -> Link:
-    """A connection for one user, not yet open.
-
-    Raises:
-        UsageError: the server does not offer the protocol.
-    """
+    """A connection for one user, not yet open."""
     if workload.protocol == "http":
         if sender == "raw":
             return HttpLink(target.http, watchdog)
         return TritonHttpLink(target.http, target.model)
-    if target.grpc is None:
-        raise UsageError(
-            "the server offers no gRPC", remedy="Give its gRPC address, or send over HTTP"
-        )
-    if sender == "raw":
-        return GrpcLink(target.grpc)
-    return TritonGrpcLink(target.grpc, target.model)
+    address = target.grpc or ""  # a workload that the server does not offer has no pool
+    return GrpcLink(address) if sender == "raw" else TritonGrpcLink(address, target.model)
 
 
 def prepare(
@@ -107,4 +102,5 @@ def prepare(
         requests, parse = [http_tensors(case) for case in cases], parse_http_result
     else:
         requests, parse = [grpc_tensors(case) for case in cases], parse_grpc_result
-    return Pool(requests, Checker([case.expectation for case in cases], parse))
+    size = sum(array.nbytes for case in cases for _, array in case.inputs)
+    return Pool(requests, Checker([case.expectation for case in cases], parse), size)
