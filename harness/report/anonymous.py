@@ -1,0 +1,112 @@
+"""Leaving out who measured and where: host, user and paths.
+
+The rule: in every text of a run each path loses all but its last part, and each word that is the host's
+name, a user's name found in a path, or this machine's own host or user, becomes ``…``. Fields that hold
+nothing else (the host name) are left out. Measurements, model names and points stay as they are.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.archive import RunRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["anonymous_record", "anonymous_trial", "names_in"]
+
+GONE = "…"
+# A path that says where on a machine: absolute, below somebody's home, or out of the current folder.
+PATH = re.compile(r"(?<![\w:/.…~-])(?:~[\w.-]*|\.\.|(?=/\w))/[^\s\"'<>|:;,()\[\]{}=]*")
+HOME = re.compile(r"(?:/home/|/Users/|~)([\w.-]+)")
+HIDDEN = frozenset({"hostname", "cwd", "user", "username"})
+# Not names of anybody, and words that reports are full of.
+COMMON = frozenset({"root", "localhost", "user", "home", "admin", "nobody", "triton", "harness"})
+SHORTEST_NAME = 3
+
+
+def names_in(records: Iterable[RunRecord | TrialRecord]) -> frozenset[str]:
+    """The names that must not appear: the run's host, users in its paths, and this machine's own."""
+    names = {socket.gethostname(), Path.home().name, _user()}
+    for record in records:
+        data = record.model_dump(mode="json")
+        for key, text in _texts(data):
+            names |= {match.rstrip(".") for match in HOME.findall(text)}
+            if key in HIDDEN:
+                names.add(text)
+    names |= {name.partition(".")[0] for name in names}
+    return frozenset(
+        name for name in names if len(name) >= SHORTEST_NAME and name.lower() not in COMMON
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _texts(data: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON value
+    """Every text in a JSON value with the key that it stands under."""
+    if isinstance(data, str):
+        yield key, data
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            yield from _texts(value, name)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _texts(value, key)
+
+
+def anonymous_record(record: RunRecord, names: frozenset[str]) -> RunRecord:
+    """``record`` without host, user and paths; of the command only the last parts of its paths are left.
+
+    Args:
+        record: how a run was made.
+        names: what must not appear, from :func:`names_in`.
+    """
+    data = record.model_dump(mode="json")
+    data["command"] = [_last_part(word) for word in record.command]
+    return RunRecord.model_validate(_scrubbed(data, names))
+
+
+def anonymous_trial(record: TrialRecord, names: frozenset[str]) -> TrialRecord:
+    """``record`` without host, user and paths."""
+    data = record.model_dump(mode="json")
+    point = data.pop("point")
+    return TrialRecord.model_validate({**_scrubbed(data, names), "point": point})
+
+
+def _last_part(word: str) -> str:
+    """A word of a command line: relative paths tell of the machine too."""
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}{value.rstrip('/').rpartition('/')[2]}"
+
+
+def _scrubbed(data: Any, names: frozenset[str]) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(data, str):
+        return _scrub(data, names)
+    if isinstance(data, dict):
+        return {
+            _scrub(key, names): _scrubbed(value, names)
+            for key, value in data.items()
+            if key not in HIDDEN
+        }
+    if isinstance(data, list):
+        return [_scrubbed(value, names) for value in data]
+    return data
+
+
+def _scrub(text: str, names: frozenset[str]) -> str:
+    text = PATH.sub(lambda match: f"{GONE}/{match[0].rstrip('/').rpartition('/')[2]}", text)
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(
+            rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", GONE, text, flags=re.IGNORECASE
+        )
+    return text

@@ -1,0 +1,115 @@
+"""Where the time of a request goes: bars of mean latency, part by part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.report.cast import level_text, results_of, series_of
+from harness.report.formats import number, tick
+from harness.report.panels import Panel
+from harness.report.style import INK, MUTED, PARTS, bars, look
+from harness.report.svg import inline_svg
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.analysis.results import Analysis, PointResult
+    from harness.report.cast import Cast
+    from harness.report.svg import StyleSheet
+
+__all__ = ["PART_NAMES", "breakdown_panels"]
+
+PART_NAMES = {
+    "client_and_network_ms": "client and network",
+    "queue_ms": "queue",
+    "compute_input_ms": "compute input",
+    "compute_infer_ms": "compute infer",
+    "compute_output_ms": "compute output",
+    "server_other_ms": "unexplained rest",
+}
+MOST_BARS = 8
+
+
+def breakdown_panels(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Panel]:
+    """For each workload: the best configuration over the load, and all in colour at its best level."""
+    panels = []
+    for place, workload in enumerate(cast.workloads):
+        leader = workload.winner or (workload.ranking[0] if workload.ranking else None)
+        if leader is None:
+            continue
+        title, results = cast.title(workload), results_of(analysis, workload)
+        series = series_of(results, leader.configuration)
+        step = -(-len(series) // MOST_BARS)
+        over_load = [(level_text(result.point), result) for result in series[::step]]
+        subtitle = cast.name(leader.configuration)
+        panels.append(_panel(over_load, (title, subtitle), sheet, f"time-{place}-load"))
+        at = leader.best or series[-1]
+        beside = [
+            (cast.name(result.point.configuration), result)
+            for result in results
+            if result.point.load == at.point.load and cast.member(result.point.configuration)
+        ]
+        if len(beside) > 1:
+            subtitle = f"all at {level_text(at.point)}"
+            panels.append(_panel(beside, (title, subtitle), sheet, f"time-{place}-configurations"))
+    return panels
+
+
+def _panel(
+    rows: Sequence[tuple[str, PointResult]], titles: tuple[str, str], sheet: StyleSheet, name: str
+) -> Panel:
+    known = [(label, result) for label, result in rows if result.breakdown is not None]
+    unknown = [label for label, result in rows if result.breakdown is None]
+    notes = (f"Without server statistics: {', '.join(unknown)}.",) if unknown else ()
+    if not known:
+        return Panel(*titles, None, notes)
+    parts = [_parts(result) for _, result in known]
+    tips: dict[str, str] = {}
+    with look():
+        figure, axes = bars(len(known), max(sum(part) for part in parts))
+        for row, ((label, result), values) in enumerate(zip(known, parts, strict=True)):
+            y = len(known) - 1 - row
+            start = 0.0
+            for (field, part), value, colour in zip(PART_NAMES.items(), values, PARTS, strict=True):
+                gid = f"tip-{len(tips)}"
+                tips[gid] = f"{label}\n{part}: {number(getattr(result.breakdown, field))} ms"
+                if value > 0:
+                    axes.barh(y, value, left=start, height=0.42, color=colour, gid=None)[0].set_gid(
+                        gid
+                    )
+                start += value
+            axes.annotate(
+                label if result.valid else f"○ {label}", (0, y), xytext=(0, 14),
+                textcoords="offset points", va="center", color=INK, fontsize=10,
+            )  # fmt: skip
+            axes.annotate(
+                f"{number(start)} ms", (start, y), xytext=(5, 0), textcoords="offset points",
+                va="center", color=MUTED, fontsize=10,
+            )  # fmt: skip
+        axes.set_xlabel("mean latency, ms")
+        axes.xaxis.set_major_formatter(lambda value, _: tick(value))
+        svg = inline_svg(
+            figure,
+            sheet,
+            name=name,
+            title=f"Where the time goes, {': '.join(titles)}",
+            description=_describe(known),
+            tips=tips,
+        )
+    return Panel(*titles, svg, notes)
+
+
+def _parts(result: PointResult) -> list[float]:
+    """The parts in the order of :data:`PART_NAMES`; a rest below zero is measurement error, not time."""
+    return [max(0.0, getattr(result.breakdown, field)) for field in PART_NAMES]
+
+
+def _describe(rows: Sequence[tuple[str, PointResult]]) -> str:
+    sentences = []
+    for label, result in rows:
+        parts = ", ".join(
+            f"{part} {number(value)} ms"
+            for part, value in zip(PART_NAMES.values(), _parts(result), strict=True)
+        )
+        sentences.append(f"{label}: {parts}.")
+    return " ".join(sentences)

@@ -1,0 +1,78 @@
+"""A run's files in another folder: to be sent, shown or kept, without the names in them if so wished."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from harness.archive import RunDirectory
+from harness.errors import EnvironmentFailedError, UsageError
+from harness.report.anonymous import anonymous_record, anonymous_trial, names_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["copy_run"]
+
+TABLES = ("samples.parquet", "telemetry.parquet")
+
+
+def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> RunDirectory:
+    """Copy what a report is made from; a run that is there already is replaced. Logs are not copied.
+
+    Args:
+        run: what is copied.
+        folder: where to; made if it is not there.
+        anonymous: leave out host, user and paths.
+
+    Raises:
+        UsageError: ``run`` is unreadable, or the folder is the run itself or holds something else.
+        EnvironmentFailedError: the copy cannot be written.
+    """
+    record, trials = run.record(), run.trials()
+    _check(run, folder)
+    if anonymous:
+        names = names_in([record, *trials])
+        record = anonymous_record(record, names)
+        trials = [anonymous_trial(trial, names) for trial in trials]
+    partial = folder / ".trials.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for trial in trials:
+            name = f"{trial.index:04d}"
+            (partial / name).mkdir()
+            for table in TABLES:
+                shutil.copyfile(run.path / "trials" / name / table, partial / name / table)
+            text = trial.model_dump_json(indent=1) + "\n"
+            (partial / name / "trial.json").write_text(text, encoding="utf-8")
+        copied = RunDirectory(folder)
+        shutil.rmtree(folder / "trials", ignore_errors=True)
+        partial.replace(folder / "trials")
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise EnvironmentFailedError(
+            f"the run cannot be copied ({error.strerror or error})",
+            where=str(error.filename or folder),
+            remedy="Free room on the disk or choose another folder with --output",
+        ) from error
+    copied.write_record(record)
+    return copied
+
+
+def _check(run: RunDirectory, folder: Path) -> None:
+    if folder.resolve() == run.path.resolve():
+        raise UsageError(
+            "a run cannot be copied onto itself", where=str(folder), remedy="Give another folder"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(
+            "not a folder", where=str(folder), remedy="Give a folder, or a file that ends in .html"
+        )
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
+        raise UsageError(
+            "the folder holds something that is no run",
+            where=str(folder),
+            remedy="Give a new folder with --output",
+        )

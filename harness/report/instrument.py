@@ -1,0 +1,80 @@
+"""What the load generator itself can do on this server, and how much of that a point asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.report.formats import number, percent
+
+if TYPE_CHECKING:
+    from harness.analysis.results import PointResult
+    from harness.archive import CalibrationRow, RunRecord
+
+__all__ = ["INSTRUMENT_COLUMNS", "ceiling_share", "instrument_lead", "instrument_rows"]
+
+INSTRUMENT_COLUMNS = (
+    ("Workload", ""),
+    ("Ceiling", "requests/s"),
+    ("with users", ""),
+    ("CPU a request", "ms"),
+    ("Own latency", "ms"),
+    ("Excess over a sleep", "ms"),
+    ("Users sent", ""),
+    ("In flight", "at the server"),
+    ("Concurrency", ""),
+)
+# Of N users this share must have been in flight at the server for the concurrency to be real.
+LEAST_IN_FLIGHT = 0.95
+
+LEAD = (
+    "Before the run, the load generator was measured against a model that answers at once and one that"
+    " sleeps for a known time, on the same server. The ceiling is the most that the generator can send; own"
+    " latency is what client and network add to every request; concurrency is proved where the server"
+    " itself saw all users’ requests in flight."
+)
+NOT_PROVED = (
+    "Not proved: the generator was not measured against a known model on this server, so neither its"
+    " ceiling nor the concurrency that the server saw is known."
+)
+
+
+def instrument_lead(record: RunRecord) -> str:
+    """What was done to prove the instrument, or that nothing was."""
+    if record.calibration is None:
+        return NOT_PROVED
+    resolution_ns = record.calibration.clock_resolution_ns
+    return f"{LEAD} The clock resolves {number(resolution_ns)} ns."
+
+
+def instrument_rows(record: RunRecord) -> list[tuple[str, ...]]:
+    """A row a workload, in the order of :data:`INSTRUMENT_COLUMNS`."""
+    if record.calibration is None:
+        return []
+    return [_row(row) for row in record.calibration.rows]
+
+
+def _row(row: CalibrationRow) -> tuple[str, ...]:
+    protocol = {"http": "HTTP", "grpc": "gRPC"}.get(row.protocol, row.protocol)
+    proved = row.in_flight >= LEAST_IN_FLIGHT * row.users
+    return (
+        f"{protocol}, client batch {row.batch_size}",
+        number(row.ceiling_rps),
+        number(row.ceiling_users),
+        number(row.client_cpu_ms),
+        number(row.own_ms),
+        number(row.sleep_excess_ms),
+        number(row.users),
+        number(row.in_flight),
+        "proved" if proved else f"only {percent(row.in_flight / row.users)}",
+    )
+
+
+def ceiling_share(record: RunRecord, result: PointResult) -> float | None:
+    """The point's requests per second over the generator's ceiling; ``None`` where that is not known."""
+    if record.calibration is None or not result.window_s:
+        return None
+    workload = result.point.workload
+    for row in record.calibration.rows:
+        if (row.protocol, row.batch_size) == (workload.protocol, workload.batch_size):
+            return result.requests / result.window_s / row.ceiling_rps if row.ceiling_rps else None
+    return None

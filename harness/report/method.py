@@ -1,0 +1,138 @@
+"""How a run was measured, in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.point import ClosedLoad, OpenLoad
+from harness.report.formats import THIN, number, percent, tick
+
+if TYPE_CHECKING:
+    from harness.analysis.results import Analysis
+
+__all__ = ["Paragraph", "method"]
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """One step of the method: what it is about, and what was done."""
+
+    name: str
+    text: str
+
+
+def method(analysis: Analysis) -> list[Paragraph]:
+    """The method, a paragraph a step, with this run's own settings."""
+    return [
+        Paragraph("Load", _load(analysis)),
+        Paragraph("Latency", _latency(analysis)),
+        Paragraph("Windows", _windows(analysis)),
+        Paragraph("Passes", _passes(analysis)),
+        Paragraph("Intervals", INTERVALS),
+        Paragraph("Server times", SERVER_TIMES),
+        Paragraph("Answers", ANSWERS),
+        Paragraph("Choosing the best", _choice(analysis)),
+        Paragraph("Verdicts", VERDICTS),
+    ]
+
+
+INTERVALS = (
+    "Every interval is a 95 % confidence interval from the variation between passes, by Student’s t:"
+    " requests within a window are not independent, and a machine changes from minute to minute, so a"
+    " pass counts as one observation. A percentile is published only with as many samples as MLPerf"
+    " LoadGen’s rule asks for (459 for a p99); otherwise the report says how many it needs."
+)
+SERVER_TIMES = (
+    "Queue and compute times and executed batch sizes are the difference of two snapshots of Triton’s"
+    " statistics at the edges of the same window. Client and network is the client’s mean latency less the"
+    " server’s mean request time; what the server’s parts do not add up to is shown as the unexplained"
+    " rest."
+)
+ANSWERS = (
+    "A status of 200 is not an answer. Every response is checked for model, shape, size, finite values and"
+    " the most likely class of each input; at least one in sixteen is compared in full with the exported"
+    " model’s own reference. Requests that failed or were answered wrongly enter no latency and no"
+    " throughput."
+)
+VERDICTS = (
+    "Every point is judged, and none is thrown away. A doubtful one has a hollow mark (○) wherever it"
+    " appears, its reasons stand in the table, and it cannot win."
+)
+
+
+def _load(analysis: Analysis) -> str:
+    loads = [result.point.load for result in analysis.results]
+    said = []
+    if any(isinstance(load, ClosedLoad) for load in loads):
+        said.append(
+            "Closed loop: as many users as the concurrency says, each sending its next request as soon as"
+            " it has its answer. A slow server is therefore sent less, and a stall is felt by few requests:"
+            " a closed loop shows what a server can do, not what independent clients would suffer."
+        )
+    caps = sorted({load.max_in_flight for load in loads if isinstance(load, OpenLoad)})
+    if caps:
+        kinds = sorted({load.arrivals for load in loads if isinstance(load, OpenLoad)})
+        named = {"poisson": "Poisson (exponential gaps)", "constant": "constant (equal gaps)"}
+        said.append(
+            "Open loop: requests are due at scheduled times, whatever became of the others; arrivals are"
+            f" {' and '.join(named[kind] for kind in kinds)}. At most"
+            f" {' or '.join(number(cap) for cap in caps)} are in flight; what is due beyond that waits, and"
+            " its waiting counts."
+        )
+    return " ".join(said) or "No load was sent."
+
+
+def _latency(analysis: Analysis) -> str:
+    said = "Latency is the time from the moment a request was due to its complete answer"
+    if any(result.point.load.kind == "open" for result in analysis.results):
+        return f"{said} (the response time), so waiting for a late send is part of it."
+    return f"{said}. In a closed loop a request is due when it is sent."
+
+
+def _windows(analysis: Analysis) -> str:
+    measure = analysis.measure
+    return (
+        "Users reach the load level first. The warm-up is left out: at least"
+        f" {_seconds(measure.warmup_min_s)} and at most {_seconds(measure.warmup_max_s)}, until the"
+        " latencies are steady by the MSER-5 rule. Then requests are counted for a window of"
+        f" {_seconds(measure.window_s)}, while load goes on without draining, and a request belongs to the"
+        " window in which it ended. After"
+        f" {_seconds(measure.request_timeout_s)} a request has failed."
+    )
+
+
+def _passes(analysis: Analysis) -> str:
+    measure = analysis.measure
+    most = max((result.passes for result in analysis.results), default=0)
+    fewest = min((result.passes for result in analysis.results), default=0)
+    counted = f"{most}" if most == fewest else f"{fewest} to {most}"
+    said = (
+        f"Each point was measured in {counted} {'pass' if counted == '1' else 'passes'}. Every pass visits"
+        " all configurations in a random order, and the levels of each in a random order"
+        f" (seed {measure.seed}), so that a drift of the machine widens the intervals instead of deciding"
+        " the ranking."
+    )
+    if measure.target and measure.max_passes:
+        aims = ", ".join(f"{name} to ±{percent(aim)}" for name, aim in measure.target.items())
+        said += (
+            f" Points were visited up to {measure.max_passes} times, until the intervals were narrow"
+            f" enough ({aims}) after two passes in a row."
+        )
+    return said
+
+
+def _choice(analysis: Analysis) -> str:
+    objective = analysis.workloads[0].objective if analysis.workloads else ""
+    rule = f"The rule: {objective}. " if objective else ""
+    return (
+        f"{rule}Client batch size and protocol are the workload; configurations are compared within a"
+        " workload, by ratios paired within each pass. Those that cannot be told apart from the fastest are"
+        " tied with it, and of these the one with the fewest instances wins, then the one that uses the"
+        " least CPU. The default to compare with is one instance without dynamic batching, at its own best"
+        " level under the same rule."
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{tick(value)}{THIN}s" if value >= 1 else f"{tick(value * 1e3)}{THIN}ms"

@@ -1,0 +1,155 @@
+"""The answer for machines: ``summary.json``, with every interval, verdict and reason.
+
+``schema`` is raised by a change that an older reader would misread. What is not known, or has no number
+(NaN, infinity), is ``null``. Times are in milliseconds, throughput in inferences per second.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from harness.report.instrument import ceiling_share
+
+if TYPE_CHECKING:
+    from harness.analysis.results import (
+        Analysis,
+        Percentile,
+        PointResult,
+        RankedConfiguration,
+        WorkloadResult,
+    )
+    from harness.point import ServerConfiguration
+    from harness.statistics.intervals import Interval
+
+__all__ = ["SUMMARY_SCHEMA", "summary"]
+
+SUMMARY_SCHEMA = 1
+
+
+def summary(analysis: Analysis) -> dict[str, Any]:
+    """What a program wants to know of a run, as JSON."""
+    record = analysis.record
+    return {
+        "schema": SUMMARY_SCHEMA,
+        "harness_version": record.harness_version,
+        "run": record.run_id,
+        "name": record.name,
+        "created_utc": record.created_utc.isoformat(),
+        "status": record.status,
+        "seed": record.seed,
+        "slo": {
+            "p99_ms": analysis.slo.p99_s * 1e3 if analysis.slo.p99_s is not None else None,
+            "errors": analysis.slo.errors,
+        },
+        "meets_slo": analysis.meets_slo,
+        "verdict": {
+            "text": analysis.verdict.text,
+            "valid": analysis.verdict.valid,
+            "reasons": list(analysis.verdict.reasons),
+        },
+        "workloads": [_workload(workload) for workload in analysis.workloads],
+        "points": [_point(analysis, result) for result in analysis.results],
+    }
+
+
+def _workload(result: WorkloadResult) -> dict[str, Any]:
+    winner, default = result.winner, result.default
+    return {
+        "model": result.model,
+        "workload": result.workload.key,
+        "protocol": result.workload.protocol,
+        "batch_size": result.workload.batch_size,
+        "objective": result.objective,
+        "reason": result.reason,
+        "recommendation": _ranked(winner) if winner else None,
+        "default": _ranked(default) if default else None,
+        "gain": _interval(result.gain),
+        "gain_is_tie": result.gain_is_tie,
+        "tied": [ranked.configuration.key for ranked in result.tie_set],
+        "doubtful": list(result.doubtful),
+        "ranking": [_ranked(ranked) for ranked in result.ranking],
+    }
+
+
+def _ranked(ranked: RankedConfiguration) -> dict[str, Any]:
+    best = ranked.best
+    return {
+        **_configuration(ranked.configuration),
+        "point": best.key if best else None,
+        "load": best.point.load.model_dump(mode="json") if best else None,
+        "throughput": _interval(best.throughput) if best else None,
+        "p99_ms": _interval(best.p99_ms) if best else None,
+        "of_leader": _interval(ranked.behind),
+        "tied": ranked.tied,
+        "why_not": ranked.why_not or None,
+    }
+
+
+def _configuration(configuration: ServerConfiguration) -> dict[str, Any]:
+    return {
+        "configuration": configuration.key,
+        "label": configuration.label,
+        "settings": configuration.model_dump(mode="json"),
+    }
+
+
+def _point(analysis: Analysis, result: PointResult) -> dict[str, Any]:
+    parts = result.breakdown
+    return {
+        "point": result.key,
+        "model": result.point.configuration.model,
+        "configuration": result.point.configuration.key,
+        "workload": result.point.workload.key,
+        "load": result.point.load.model_dump(mode="json"),
+        "backend": result.backend,
+        "passes": result.passes,
+        "trials": list(result.trials),
+        "window_s": result.window_s,
+        "requests": result.requests,
+        "server_requests": result.server_requests,
+        "failures": {kind.name.lower(): count for kind, count in result.failures.items() if count},
+        "throughput": _interval(result.throughput),
+        "latency_ms": {
+            "mean": _interval(result.latency_mean_ms),
+            **{f"p{q * 100:g}": _percentile(each) for q, each in result.percentiles.items()},
+        },
+        "client_gap_ms": _number(result.client_gap_ms),
+        "concurrency_seen": _number(result.concurrency_seen),
+        "breakdown_ms": {
+            name.removesuffix("_ms"): _number(value) for name, value in vars(parts).items()
+        }
+        if parts
+        else None,
+        "executed_batches": {
+            str(size): count for size, count in sorted(result.executed_batches.items())
+        },
+        "executed_batch_mean": _number(result.executed_batch_mean),
+        "client_cpu_cores": _number(result.client_cpu_cores),
+        "server_cpu_cores": _number(result.server_cpu_cores),
+        "server_rss_bytes": result.server_rss_bytes,
+        "of_generator_ceiling": _number(ceiling_share(analysis.record, result)),
+        "verdict": str(result.verdict),
+        "reasons": list(result.reasons),
+    }
+
+
+def _percentile(percentile: Percentile) -> dict[str, Any]:
+    """The percentile with its interval, or how many samples it needs."""
+    if percentile.interval_ms is None:
+        return {"needs": percentile.needs, "samples": percentile.samples}
+    return _interval(percentile.interval_ms) or {}
+
+
+def _interval(interval: Interval | None) -> dict[str, float | None] | None:
+    if interval is None or math.isnan(interval.estimate):
+        return None
+    return {
+        "estimate": _number(interval.estimate),
+        "low": _number(interval.low),
+        "high": _number(interval.high),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
