@@ -88,7 +88,8 @@ class Driver:
                 listener.bind(str(folder / "socket"))
                 listener.listen(1)
                 self._start(listener, folder)
-            self.aim(self._target)
+            order = {"target": self._target.to_json(), "sender": self._sender, "seed": self._seed}
+            self._ask("begin", order, ANSWER_S)
         except BaseException:
             self.close()
             raise
@@ -118,11 +119,6 @@ class Driver:
             return "the load generator was not started"
         status = self._child.poll()
         return None if status is None else str(self._died(f"ended with status {status}"))
-
-    def aim(self, target: Target) -> None:
-        """Send the next level to another model; call it while the load is paused."""
-        order = {"target": target.to_json(), "sender": self._sender, "seed": self._seed}
-        self._ask("begin", order, ANSWER_S)
 
     def aim(self, target: Target) -> None:
         """Send the levels to come to another target; the load is paused, or has not begun.

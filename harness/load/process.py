@@ -68,7 +68,7 @@ class Generator:
         self._watchdog = Watchdog()
         self._users = 0
         self._levels = 0
-        self._pools: dict[tuple[Target, Workload], Pool] = {}
+        self._pools: Pools
         self._target: Target
         self._sender: Sender
         self._seed = 0
@@ -104,7 +104,7 @@ class Generator:
         level = Level(
             workload,
             load,
-            self._pools[pool],
+            pool,
             request_timeout_s=timeout_s,
             # Every level has arrivals of its own, or passes would vary less than they should.
             seed=int(np.random.SeedSequence([self._seed, self._levels]).generate_state(1)[0]),
