@@ -31,7 +31,7 @@ __all__ = ["EmbeddedServer", "serving_embedded"]
 
 STUB = "triton_python_backend_stub"[:15]  # the kernel keeps 15 letters of a process's name
 EXIT_TIMEOUT_S = 4  # for requests in flight and stubs when it ends; a stub takes 2 s
-STOP_GRACE_S = 8.0
+STOP_GRACE_S = 6.0
 METRICS_INTERVAL_MS = 200
 HTTP_THREADS = 8  # Triton's default
 ATTEMPTS = 3  # at ports that were free when they were picked

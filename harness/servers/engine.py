@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import EnvironmentFailedError
 from harness.servers.owner import identity, is_orphaned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from docker import DockerClient
     from docker.models.containers import Container
@@ -22,16 +25,21 @@ __all__ = [
     "LABEL_RUN",
     "address",
     "connect",
+    "describe",
     "engine_errors",
     "labels",
+    "publisher",
     "reap",
     "remove",
     "remove_at",
+    "stop",
+    "uninterrupted",
 ]
 
 LABEL_RUN = "io.triton-harness.run"
 LABEL_OWNER = "io.triton-harness.owner"
 CALL_TIMEOUT_S = 60
+AnswerT = TypeVar("AnswerT")
 REMEDY = (
     "Start Docker or Podman's socket (systemctl --user start podman.socket), set DOCKER_HOST, or use a"
     " server of kind embedded, which needs neither"
@@ -134,6 +142,28 @@ def engine_errors(what: str) -> Iterator[None]:
         ) from error
 
 
+def uninterrupted(call: Callable[[], AnswerT]) -> AnswerT:
+    """Let a call to the engine end before an interrupt is heeded, for up to :data:`CALL_TIMEOUT_S`.
+
+    Else a container that is being made would come to be after the clean-up has looked for it.
+    """
+    answer: Future[AnswerT] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=run, name="engine", daemon=True)
+    thread.start()
+    try:
+        return answer.result()
+    except BaseException:
+        thread.join(CALL_TIMEOUT_S)
+        raise
+
+
 def labels(run_id: str) -> dict[str, str]:
     """The labels by which a container is known as this process's, even if it is killed."""
     return {LABEL_RUN: run_id, LABEL_OWNER: json.dumps(identity())}
@@ -165,14 +195,53 @@ def _is_of_this_machine(owner: dict[str, object], container: Container) -> bool:
     return owner["boot"] == identity()["boot"] or container.status != "running"
 
 
-def remove(client: DockerClient, name: str) -> None:
-    """Remove a container and its volumes, running or not; it may be gone already."""
-    from docker.errors import DockerException
+def remove(client: DockerClient, name: str) -> bool:
+    """Remove a container and its volumes, running or not; return whether it has gone."""
+    from docker.errors import DockerException, NotFound
 
     try:
         client.api.remove_container(name, v=True, force=True)
+    except NotFound:
+        return True
     except (DockerException, OSError):
-        return
+        return False
+    return True
+
+
+def stop(client: DockerClient, name: str, grace_s: int) -> None:
+    """End a container's main process: SIGTERM, up to ``grace_s`` seconds, then SIGKILL."""
+    from docker.errors import DockerException
+
+    with contextlib.suppress(DockerException, OSError):
+        client.api.stop(name, timeout=grace_s)
+
+
+def describe(client: DockerClient) -> str:
+    """The engine's name and version, such as ``Docker 28.2.2``; empty where it does not say."""
+    from docker.errors import DockerException
+
+    try:
+        version = client.version()
+    except (DockerException, OSError):
+        return ""
+    parts = [str(part.get("Name")) for part in version.get("Components") or []]
+    name = "Podman" if any("podman" in part.lower() for part in parts) else "Docker"
+    return f"{name} {version.get('Version', '')}".strip()
+
+
+def publisher(client: DockerClient, port: int) -> str | None:
+    """The name of the container that publishes ``port`` of this machine; ``None`` where none does."""
+    from docker.errors import DockerException
+
+    try:
+        containers = client.containers.list()
+    except (DockerException, OSError):
+        return None
+    for container in containers:
+        bindings = [one for some in (container.ports or {}).values() for one in some or []]
+        if str(port) in {binding.get("HostPort") for binding in bindings}:
+            return container.name
+    return None
 
 
 def remove_at(host: str, name: str) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UsageError
-from harness.servers.options import server_options
 from harness.servers.ports import LOOPBACK
+from harness.servers.triton import server_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -93,8 +93,8 @@ def claimed(
         "folder": str(folder) if folder else None,
     }
     claim = Claim(made(home() / "running") / f"{run_id}-{secrets.token_hex(4)}.json", record)
-    claim.write()
     try:
+        claim.write()
         yield claim
     finally:
         # A clean-up that was interrupted leaves its record to the next start.
@@ -110,19 +110,25 @@ def temporary_folder(run_id: str) -> Iterator[Path]:
     Raises:
         EnvironmentFailedError: it cannot be made.
     """
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{run_id}-"))
-    except OSError as error:
-        raise EnvironmentFailedError(
-            f"no temporary folder can be made ({error.strerror or error})",
-            where=tempfile.gettempdir(),
-            remedy="Free room there, or set TMPDIR to another folder",
-        ) from error
+    # A name that nobody can guess, on record before it is there: an interrupt may come between any lines.
+    folder = Path(tempfile.gettempdir()) / f"{PREFIX}{run_id}-{secrets.token_hex(8)}"
     with claimed(run_id, folder=folder):
         try:
+            _make(folder)
             yield folder
         finally:
             remove_folder(folder)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise EnvironmentFailedError(
+            f"no temporary folder can be made ({error.strerror or error})",
+            where=str(folder.parent),
+            remedy="Free room there, or set TMPDIR to another folder",
+        ) from error
 
 
 def reap() -> list[str]:

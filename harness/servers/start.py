@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.servers import leftovers
+from harness.servers.container_start import serving_container
 from harness.servers.embedded import serving_embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from harness.scenario import ServerSpec
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["serving"]
 
 # Each kind is one module with one context manager of this signature.
-KINDS = {"embedded": serving_embedded}
+KINDS: dict[str, Callable[..., AbstractContextManager[Server]]] = {
+    "embedded": serving_embedded,
+    "container": serving_container,
+}
 
 
 @contextmanager
@@ -32,7 +37,7 @@ def serving(spec: ServerSpec, repository: Path, *, logs: Path, run_id: str) -> I
         run_id: letters, digits, dots and hyphens; it marks all that the server leaves in the system.
 
     Raises:
-        EnvironmentFailedError: no server environment, a port taken, or not ready within
+        EnvironmentFailedError: no server environment or container engine, a port taken, or not ready within
             ``spec.ready_timeout_s``; with the log's last lines.
         UsageError: an option that is the harness's own.
     """

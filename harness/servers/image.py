@@ -1,0 +1,244 @@
+"""The server's image: there or fetched, what is in it, and the backend that a model is served with."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import EnvironmentFailedError, UsageError
+from harness.servers.engine import engine_errors, labels, remove, uninterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from docker import DockerClient
+
+__all__ = ["ImageFacts", "PullProgress", "choose_backend", "ensure_image", "facts"]
+
+BACKENDS = "/opt/tritonserver/backends"
+LAST_WITH_TENSORFLOW = "25.02"
+
+
+@dataclass(frozen=True)
+class PullProgress:
+    """How far an image has come. An engine tells a layer's size only when it begins to fetch it.
+
+    Attributes:
+        done_bytes, total_bytes: of the layers that are known so far.
+        layers_done, layers: complete, and known so far.
+    """
+
+    done_bytes: int = 0
+    total_bytes: int = 0
+    layers_done: int = 0
+    layers: int = 0
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What an image is.
+
+    Attributes:
+        name: as it was asked for.
+        image_id: the digest of its configuration, ``sha256:…``.
+        digest: ``name@sha256:…`` in the registry it came from; ``None`` for one made here.
+        release: NVIDIA's release, such as ``25.02``, where the image says so.
+        backends: the backends in it, sorted.
+    """
+
+    name: str
+    image_id: str
+    digest: str | None
+    release: str | None
+    backends: tuple[str, ...]
+
+
+def choose_backend(exported: str, available: Collection[str]) -> str:
+    """Return the backend that serves a model on a server that has these backends.
+
+    An ONNX model is served by ``onnxruntime`` where the server has it, else by ``python``, whose
+    ``model.py`` runs the same ONNX Runtime. Any other model has its own backend and no choice.
+
+    Args:
+        exported: the backend that the model was exported for.
+        available: the backends that the server has; empty where that is not known.
+
+    Raises:
+        UsageError: the server has none that will do.
+    """
+    if not available:
+        return exported
+    usable = ("onnxruntime", "python") if exported in {"onnxruntime", "python"} else (exported,)
+    for backend in usable:
+        if backend in available:
+            return backend
+    remedy = "Export the model for one of them, or name another image"
+    if exported == "tensorflow":
+        remedy = (
+            f"Name an image up to {LAST_WITH_TENSORFLOW}, the last with TensorFlow, or export the model"
+            " as ONNX"
+        )
+    raise UsageError(
+        f"the server has no backend {exported}: it has {', '.join(sorted(available))}",
+        remedy=remedy,
+    )
+
+
+def ensure_image(
+    client: DockerClient, name: str, on_progress: Callable[[PullProgress], None] = lambda _: None
+) -> str:
+    """Return the id of the image ``name``, fetched first where it is missing.
+
+    Raises:
+        EnvironmentFailedError: it is not here and cannot be fetched, with the reason.
+    """
+    from docker.errors import ImageNotFound
+
+    with engine_errors(f"the image {name} cannot be looked for"):
+        try:
+            return client.images.get(name).id or ""
+        except ImageNotFound:
+            pass
+    _pull(client, name, on_progress)
+    with engine_errors(f"the image {name} was fetched and cannot be found"):
+        return client.images.get(name).id or ""
+
+
+def _pull(client: DockerClient, name: str, on_progress: Callable[[PullProgress], None]) -> None:
+    from docker.errors import APIError
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(name)
+    layers = Layers()
+    try:
+        with engine_errors("the engine failed"):
+            try:
+                events = client.api.pull(repository, tag or "latest", stream=True, decode=True)
+                for event in events:
+                    if error := event.get("error"):
+                        raise _cannot_fetch(name, str(error))
+                    if layers.take(event):
+                        on_progress(layers.progress())
+            except APIError as error:
+                raise _cannot_fetch(name, str(error.explanation)) from error
+    finally:
+        on_progress(layers.progress())
+
+
+@dataclass
+class Layers:
+    """The layers of an image on their way, by what the engine says of each."""
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    fetched: dict[str, int] = field(default_factory=dict)
+    complete: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+
+    def take(self, event: dict[str, Any]) -> bool:
+        """Take one event of a pull; return whether it changes what is to be shown."""
+        layer, status = event.get("id"), event.get("status")
+        if not layer or not isinstance(status, str) or status.startswith("Pulling from"):
+            return False
+        self.known.add(layer)
+        if status == "Downloading":
+            detail = event.get("progressDetail") or {}
+            self.sizes[layer] = max(int(detail.get("total") or 0), self.sizes.get(layer, 0))
+            self.fetched[layer] = int(detail.get("current") or 0)
+        elif status in {"Verifying Checksum", "Download complete", "Extracting"}:
+            self.fetched[layer] = self.sizes.get(layer, 0)
+        elif status in {"Pull complete", "Already exists"}:
+            self.fetched[layer] = self.sizes.get(layer, 0)
+            self.complete.add(layer)
+        return True
+
+    def progress(self) -> PullProgress:
+        """Where it stands."""
+        return PullProgress(
+            sum(self.fetched.values()),
+            sum(self.sizes.values()),
+            len(self.complete),
+            len(self.known),
+        )
+
+
+def _cannot_fetch(name: str, said: str) -> EnvironmentFailedError:
+    """Say why an image cannot be had."""
+    said = " ".join(said.split())
+    lower = said.lower()
+    remedy = "Look at the name and the tag, or bring the image here with docker load"
+    if any(mark in lower for mark in ("no such host", "dial tcp", "timeout", "connection refused")):
+        why = "its registry cannot be reached"
+    elif any(mark in lower for mark in ("denied", "unauthorized", "authentication required")):
+        why = "its registry wants a login, or has no such image"
+        remedy = "Look at the name, or log in with docker login"
+    elif "manifest unknown" in lower or "not found" in lower:
+        why = "its registry has no such image"
+    elif "no space left" in lower:
+        why = "there is no room on the engine's disk"
+        remedy = "Free room, for instance with docker system prune"
+    else:
+        why = "the engine cannot fetch it"
+    return EnvironmentFailedError(f"the image {name} is not here and {why} ({said})", remedy=remedy)
+
+
+def facts(client: DockerClient, name: str, image_id: str, run_id: str) -> ImageFacts:
+    """Ask an image what it is; its folder of backends is listed in a container that ends at once.
+
+    Raises:
+        EnvironmentFailedError: it is not a Triton image.
+    """
+    with engine_errors(f"the image {name} cannot be looked at"):
+        attributes = client.images.get(image_id).attrs
+    variables = dict(
+        line.partition("=")[::2] for line in (attributes.get("Config") or {}).get("Env") or []
+    )
+    return ImageFacts(
+        name=name,
+        image_id=image_id,
+        digest=_digest(name, attributes.get("RepoDigests") or []),
+        release=variables.get("NVIDIA_TRITON_SERVER_VERSION"),
+        backends=_backends(client, name, image_id, run_id),
+    )
+
+
+def _digest(name: str, digests: Iterable[str]) -> str | None:
+    """The digest of the repository that was asked for; else any."""
+    from docker.utils import parse_repository_tag
+
+    repository = parse_repository_tag(name)[0]
+    of_name = [digest for digest in digests if digest.partition("@")[0].endswith(repository)]
+    return next(iter([*of_name, *digests]), None)
+
+
+def _backends(client: DockerClient, name: str, image_id: str, run_id: str) -> tuple[str, ...]:
+    from docker.errors import APIError, ContainerError
+    from docker.types import LogConfig
+
+    container = f"triton-harness-{run_id}-{secrets.token_hex(3)}"
+    try:
+        with engine_errors(f"the image {name} cannot be looked into"):
+            listing = uninterrupted(
+                lambda: client.containers.run(
+                    image_id,
+                    ["-1", BACKENDS],
+                    entrypoint="ls",
+                    name=container,
+                    labels=labels(run_id),
+                    network_mode="none",
+                    security_opt=["no-new-privileges"],
+                    log_config=LogConfig(type=LogConfig.types.JSON),
+                )
+            )
+    except EnvironmentFailedError as error:
+        if isinstance(error.__cause__, ContainerError) or (
+            isinstance(error.__cause__, APIError) and '"ls"' in str(error)
+        ):
+            raise EnvironmentFailedError(
+                f"the image {name} is not a Triton server: it has no {BACKENDS}",
+                remedy="Name an image of NVIDIA's Triton, such as nvcr.io/nvidia/tritonserver:YY.MM-py3",
+            ) from error
+        raise
+    finally:
+        remove(client, container)
+    return tuple(sorted(listing.decode(errors="replace").split()))

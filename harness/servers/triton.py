@@ -1,0 +1,111 @@
+"""What is known of the ``tritonserver`` program, whoever runs it: options, processes, complaints, ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import psutil
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.servers.server import ProcessRole
+
+__all__ = ["EXIT_TIMEOUT_S", "complaint", "ending", "server_and_stubs", "server_options"]
+
+SERVER = "tritonserver"
+STUB = "triton_python_backend_stub"[:15]  # the kernel keeps 15 letters of a process's name
+EXIT_TIMEOUT_S = 4  # for requests in flight and stubs when it ends; a stub takes 2 s
+METRICS_INTERVAL_MS = 200
+HTTP_THREADS = 8  # Triton's default
+LARGEST_START_BYTES = 1 << 18
+OWNED = re.compile(
+    r"--(model-(repository|store|control-mode)|(http|grpc|metrics)-port|load-model|backend-directory"
+    r"|cache-directory|repository-poll-secs|log-file)\b"
+)
+# What it says of its command line, above hundreds of lines of help, and of its ports.
+COMPLAINT = re.compile(r"^\S*tritonserver: (.*)$|\] \"(failed to start .*?) *\"$", re.MULTILINE)
+
+
+def server_options(extra_args: Sequence[str], *, address: str, gpu: bool) -> list[str]:
+    """The options that say how a server works; paths and ports are not among them.
+
+    Args:
+        extra_args: the user's own, which come last and so win.
+        address: what its endpoints listen on.
+        gpu: whether it is to look for GPUs.
+
+    Raises:
+        UsageError: an option that is the harness's own.
+    """
+    for argument in extra_args:
+        if OWNED.match(argument):
+            raise UsageError(
+                f"the option {argument.split('=')[0]} is the harness's own",
+                where="server.extra_args",
+                remedy="Leave it out",
+            )
+    options = [
+        "--model-control-mode=explicit",
+        "--disable-auto-complete-config",
+        "--exit-on-error=false",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        f"--http-address={address}",
+        f"--grpc-address={address}",
+        f"--metrics-address={address}",
+        f"--http-thread-count={HTTP_THREADS}",
+        f"--metrics-interval-ms={METRICS_INTERVAL_MS}",
+    ]
+    if not gpu:
+        # Else it fills the log with the libraries that it does not find.
+        options += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
+    return [*options, *extra_args]
+
+
+def server_and_stubs(pid: int) -> list[tuple[ProcessRole, int]]:
+    """The server in the tree of processes below ``pid``, itself included, and its live Python stubs."""
+    found: list[tuple[ProcessRole, int]] = []
+    try:
+        top = psutil.Process(pid)
+        tree = [top, *top.children(recursive=True)]
+    except psutil.Error:
+        return found
+    for process in tree:
+        try:
+            name = process.name()
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+        except psutil.Error:
+            continue
+        if name == SERVER:
+            found.append(("server", process.pid))
+        elif name.startswith(STUB):
+            found.append(("stub", process.pid))
+    return found
+
+
+def complaint(log: Path, start: int) -> str:
+    """What the server has said of its options or ports since its log had ``start`` bytes; else empty."""
+    try:
+        with log.open("rb") as file:
+            file.seek(start)
+            text = file.read(LARGEST_START_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+    found = COMPLAINT.search(text)
+    return (found[1] or found[2]) if found else ""
+
+
+def ending(status: int) -> str:
+    """Say in words how a process ended, such as ``was ended by SIGKILL``; -N is signal N."""
+    if status < 0:
+        try:
+            return f"was ended by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was ended by signal {-status}"
+    return f"ended by itself with status {status}"
