@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["InputOptions", "checked_inputs", "known_name", "random_inputs"]
 # Small enough to be an index into most tables, since that is what whole numbers mostly are.
 WHOLE_NUMBERS = (0, 10)
 FRACTIONS = (0.0, 1.0)
+MOST_VALUES = 500_000_000
 
 
 class InputOptions(Frozen):
@@ -62,11 +64,20 @@ def random_inputs(
     for name in (*options.shapes, *options.ranges):
         known_name(name, names, where=where)
     generator = np.random.default_rng(options.seed)
+    shapes = {spec.name: _shape(spec, options, batched=batched, where=where) for spec in inputs}
+    values = options.examples * sum(math.prod(shape) for shape in shapes.values())
+    if values > MOST_VALUES:
+        raise UsageError(
+            f"{options.examples} examples of these shapes are {values:,} values, more than the"
+            f" {MOST_VALUES:,} that are drawn",
+            where=where,
+            remedy="Ask for fewer with --examples, or for smaller ones with --shape",
+        )
     return {
         spec.name: _draw(
             generator,
             spec,
-            (options.examples, *_shape(spec, options, batched=batched, where=where)),
+            (options.examples, *shapes[spec.name]),
             options.ranges.get(spec.name),
             where,
         )
