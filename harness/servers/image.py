@@ -1,4 +1,4 @@
-"""The server's image: there or fetched, what is in it, and the backend that a model is served with."""
+"""The server's image: there or fetched, and what backends it has."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EnvironmentFailedError, UsageError
+from harness.errors import EnvironmentFailedError
 from harness.servers.engine import engine_errors, labels, remove, uninterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
 
     from docker import DockerClient
 
-__all__ = ["ImageFacts", "PullProgress", "choose_backend", "ensure_image", "facts"]
+__all__ = ["ImageFacts", "PullProgress", "ensure_image", "facts"]
 
 BACKENDS = "/opt/tritonserver/backends"
-LAST_WITH_TENSORFLOW = "25.02"
 
 
 @dataclass(frozen=True)
@@ -52,37 +51,6 @@ class ImageFacts:
     digest: str | None
     release: str | None
     backends: tuple[str, ...]
-
-
-def choose_backend(exported: str, available: Collection[str]) -> str:
-    """Return the backend that serves a model on a server that has these backends.
-
-    An ONNX model is served by ``onnxruntime`` where the server has it, else by ``python``, whose
-    ``model.py`` runs the same ONNX Runtime. Any other model has its own backend and no choice.
-
-    Args:
-        exported: the backend that the model was exported for.
-        available: the backends that the server has; empty where that is not known.
-
-    Raises:
-        UsageError: the server has none that will do.
-    """
-    if not available:
-        return exported
-    usable = ("onnxruntime", "python") if exported in {"onnxruntime", "python"} else (exported,)
-    for backend in usable:
-        if backend in available:
-            return backend
-    remedy = "Export the model for one of them, or name another image"
-    if exported == "tensorflow":
-        remedy = (
-            f"Name an image up to {LAST_WITH_TENSORFLOW}, the last with TensorFlow, or export the model"
-            " as ONNX"
-        )
-    raise UsageError(
-        f"the server has no backend {exported}: it has {', '.join(sorted(available))}",
-        remedy=remedy,
-    )
 
 
 def ensure_image(

@@ -10,6 +10,7 @@ name. Needs apt, dpkg-deb, pip and a Docker engine (``DOCKER_HOST`` is respected
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 import docker
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
 
 NAME = "triton-harness-test"
 TAG = "2.51-python-only"
@@ -56,9 +57,11 @@ def main() -> None:
     name = f"{NAME}:{TAG}"
     parts = Path(__file__).read_bytes() + PINS.read_bytes()
     digest = hashlib.sha256(parts).hexdigest()
+    former = None
     try:
-        if client.images.get(name).labels.get(DIGEST) == digest:
-            print(name)
+        former = client.images.get(name)
+        if former.labels.get(DIGEST) == digest:
+            print(name)  # noqa: T201 - what this script is for
             return
     except ImageNotFound:
         pass
@@ -68,7 +71,10 @@ def main() -> None:
         unpack_system(root, Path(folder))
         lay_out_server(root, Path(folder))
         bring_in(client, root, Path(folder) / "image.tar", digest)
-    print(name)
+    if former is not None:
+        with contextlib.suppress(APIError):  # a container may still use it
+            client.images.remove(former.id)
+    print(name)  # noqa: T201 - what this script is for
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
