@@ -59,7 +59,7 @@ class Profile:
             raise UsageError("a rate profile in which no request is ever due")
 
     def inverse(self, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The times, in seconds, by which so many requests are due on average.
+        """The earliest times, in seconds, by which so many requests are due on average.
 
         Args:
             counts: rising, not below 0; shape (arrivals,).
@@ -72,9 +72,10 @@ class Profile:
         slope = np.array([s.rate_end - s.rate_start for s in self.segments]) / durations
         ends = np.concatenate([[0.0], np.cumsum(durations)])
         due = np.concatenate([[0.0], np.cumsum(durations * (first + slope * durations / 2))])
-        rounds = np.floor(counts / due[-1]) if self.repeat else np.zeros_like(counts)
+        rounds = np.maximum(np.ceil(counts / due[-1]) - 1, 0) if self.repeat else 0 * counts
         left = counts - rounds * due[-1]
-        place = np.clip(np.searchsorted(due, left, side="right") - 1, 0, len(durations) - 1)
+        # Where nothing is due for a while, what is due falls before that.
+        place = np.clip(np.searchsorted(due, left, side="left") - 1, 0, len(durations) - 1)
         # Within a segment: first·x + slope·x²/2 = wanted, in the form that never cancels.
         wanted = left - due[place]
         root = np.sqrt(np.maximum(first[place] ** 2 + 2 * slope[place] * wanted, 0.0))

@@ -38,7 +38,7 @@ class Crew:
 
     Attributes:
         level: what they work at; ``None`` while all are parked.
-        readings: of the event loop, since the level began.
+        readings: of the event loop, since the level began, or the one before a pause.
     """
 
     def __init__(self, spawn: Callable[[int], None], connect: Callable[[Workload], Link]) -> None:
@@ -152,7 +152,8 @@ class Crew:
         dispatcher, self._dispatcher = self._dispatcher, None
         changed, self._changed = self._changed, Event()
         self._idle.clear()
-        self.readings = Readings()
+        if level is not None:
+            self.readings = Readings()
         if dispatcher is not None:
             dispatcher.stop()
         if before is not None:

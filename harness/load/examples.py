@@ -127,7 +127,7 @@ def from_metadata(metadata: dict[str, Any], *, batched: bool, seed: int) -> Exam
 def _random(tensor: Tensor, count: int, rng: np.random.Generator) -> npt.NDArray[Any]:
     shape = (count, *tensor.shape)
     if tensor.datatype == "BYTES":
-        return rng.integers(10, size=shape).astype("S")
+        return rng.integers(10, size=shape).astype("S1")
     if tensor.datatype == "BF16":
         return rng.random(shape, dtype=np.float32)
     kind = numpy_type(tensor.datatype)

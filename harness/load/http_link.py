@@ -31,6 +31,10 @@ HEX = re.compile(rb"[0-9A-Fa-f]{1,8}")
 READ, WRITE = 1, 2  # libev's events
 
 
+class LastResponse(bytes):
+    """A response after which the server closes the connection: never to be recognised at once."""
+
+
 class HttpLink:
     """One user's connection.
 
@@ -174,6 +178,7 @@ class HttpLink:
             whole = bytes(response.data)
         if head.close:
             self.close()
+            return LastResponse(whole)
         return whole
 
     def _more(self, connection: socket.socket) -> bytes:

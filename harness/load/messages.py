@@ -46,8 +46,9 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[bytes]] | None:
     if not line.endswith(b"\n"):
         return None
     message = json.loads(line)
-    parts = [stream.read(length) for length in message.pop("parts", ())]
-    return message, parts
+    lengths = message.pop("parts", [])
+    parts = [stream.read(length) for length in lengths]
+    return (message, parts) if [len(part) for part in parts] == lengths else None
 
 
 def error_message(error: HarnessError) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Generator:
         self._sender: Sender
         self._seed = 0
         self._timeout_s = 0.0
+        self._latest: Level | None = None
         self.crew = Crew(self._spawn, self._connect)
         LoadUser.crew = self.crew
 
@@ -110,6 +111,7 @@ class Generator:
             seed=int(np.random.SeedSequence([self._seed, self._levels]).generate_state(1)[0]),
         )
         self._tell_reasons()
+        self._latest = level
         patience_s = max(timeout_s, self._timeout_s) + CHANGE_ALLOWANCE_S
         self._timeout_s = timeout_s
         self.crew.start(level, patience_s)
@@ -147,9 +149,10 @@ class Generator:
         self.crew.close()
 
     def _level(self) -> Level:
-        if self.crew.level is None:
-            raise EnvironmentFailedError("no level is being sent")
-        return self.crew.level
+        """The level that is being sent, or was until the load was paused."""
+        if self._latest is None:
+            raise EnvironmentFailedError("nothing was sent yet")
+        return self._latest
 
     def _connect(self, workload: Workload) -> Any:  # noqa: ANN401 - a Link, which mypy cannot see through Locust
         return connect(self._target, workload, self._sender, self._watchdog)

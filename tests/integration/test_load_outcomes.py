@@ -1,0 +1,292 @@
+"""Every way in which a server can fail a request, against real sockets: its outcome, and no hot loop."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from harness.archive import GeneratorHealth, Outcome
+from harness.load.driver import Driver, Target
+from harness.point import ClosedLoad, Workload
+from harness.reference import Reference, write_reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Behaviour = Callable[[socket.socket, bytes], None]
+SECONDS = 0.8
+USERS = 2
+TIMEOUT_S = 0.3
+
+
+def body(y: bytes, *, shape: str = "[1,1]", model: str = "m") -> tuple[bytes, int]:
+    header = (
+        f'{{"model_name":"{model}","model_version":"1","outputs":[{{"name":"Y","datatype":"FP32",'
+        f'"shape":{shape},"parameters":{{"binary_data_size":{len(y)}}}}}]}}'
+    ).encode()
+    return header + y, len(header)
+
+
+def response(y: bytes, extra: str = "", **changes: str) -> bytes:
+    content, header_length = body(y, **changes)
+    head = (
+        f"HTTP/1.1 200 OK\r\nInference-Header-Content-Length: {header_length}\r\n{extra}"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+def says(text: bytes) -> Behaviour:
+    return lambda connection, _: connection.sendall(text)
+
+
+def right(connection: socket.socket, x: bytes) -> None:
+    connection.sendall(response(x))
+
+
+def right_in_chunks(connection: socket.socket, x: bytes) -> None:
+    content, header_length = body(x)
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+        b"Inference-Header-Content-Length: %d\r\n\r\n" % header_length
+    )
+    for start in range(0, len(content), 50):
+        part = content[start : start + 50]
+        connection.sendall(b"%x;note=1\r\n%s\r\n" % (len(part), part))
+    connection.sendall(b"0\r\n\r\n")
+
+
+def right_byte_by_byte(connection: socket.socket, x: bytes) -> None:
+    for byte in response(x):
+        connection.sendall(bytes([byte]))
+
+
+def right_and_closing(connection: socket.socket, x: bytes) -> None:
+    connection.sendall(response(x, "Connection: close\r\n"))
+    connection.close()
+
+
+def one_more(connection: socket.socket, x: bytes) -> None:
+    connection.sendall(response(struct.pack("<f", struct.unpack("<f", x)[0] + 1)))
+
+
+def bytes_after_the_end(connection: socket.socket, x: bytes) -> None:
+    connection.sendall(response(x) + b"HTTP/1.1 200 OK\r\n")
+
+
+def hang_up(connection: socket.socket, _: bytes) -> None:
+    connection.close()
+
+
+def reset_midway(connection: socket.socket, x: bytes) -> None:
+    connection.sendall(response(x)[:-2])
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def silence(connection: socket.socket, _: bytes) -> None:
+    time.sleep(10 * TIMEOUT_S)
+
+
+def drip(connection: socket.socket, x: bytes) -> None:
+    for byte in response(x):
+        connection.sendall(bytes([byte]))
+        time.sleep(TIMEOUT_S / 10)
+
+
+def endless_head(connection: socket.socket, _: bytes) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        connection.sendall(b"X: " + b"x" * 10_000)
+
+
+def endless_trailers(connection: socket.socket, _: bytes) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+    while True:
+        connection.sendall(b"X: y\r\n" * 1000)
+
+
+def http(status: str, text: str) -> Behaviour:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
+    return says(f"{head}\r\n\r\n{text}".encode())
+
+
+class FakeServer:
+    """A server that answers every request in one way; x, the four bytes of its input, is told."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection: socket.socket) -> None:
+        data = b""
+        with contextlib.suppress(OSError, ValueError), connection:
+            while True:
+                while b"\r\n\r\n" not in data:
+                    data += self.received(connection)
+                head, _, data = data.partition(b"\r\n\r\n")
+                if head.startswith(b"GET"):  # is it live?
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                length = next(
+                    int(line.split(b":")[1])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length")
+                )
+                while len(data) < length:
+                    data += self.received(connection)
+                self.behaviour(connection, data[length - 4 : length])
+                data = data[length:]
+
+    def received(self, connection: socket.socket) -> bytes:
+        if not (data := connection.recv(65536)):
+            raise ValueError("closed")
+        return data
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("load") / "reference.npz"
+    values = np.random.default_rng(1).random((100, 1), dtype=np.float32)
+    write_reference(path, Reference({"X": values}, {"Y": values}))
+    return path
+
+
+@pytest.fixture(scope="module", params=["raw", "tritonclient"])
+def driver(
+    request: pytest.FixtureRequest, reference: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Driver]:
+    logs = tmp_path_factory.mktemp("logs")
+    target = Target("127.0.0.1:1", None, "m", True, reference)
+    with Driver(target, logs=logs, sender=request.param, seed=1) as started:
+        started.name = request.param
+        yield started
+
+
+def run(driver: Driver, address: str, reference: Path) -> tuple[np.ndarray, GeneratorHealth]:
+    driver.pause(timeout_s=5)
+    driver.aim(Target(address, None, "m", True, reference))
+    start = time.monotonic_ns()
+    driver.level(Workload(), ClosedLoad(concurrency=USERS), request_timeout_s=TIMEOUT_S)
+    time.sleep(SECONDS)
+    return driver.collect(start, time.monotonic_ns())
+
+
+RIGHT: dict[str, Behaviour] = {
+    "right": right,
+    "chunked": right_in_chunks,
+    "byte by byte": right_byte_by_byte,
+    "closing": right_and_closing,
+}
+FAST: dict[str, tuple[Behaviour, Outcome]] = {
+    "no bytes at 200": (says(response(b"")), Outcome.WRONG_ANSWER),
+    "NaN": (says(response(struct.pack("<f", float("nan")))), Outcome.WRONG_ANSWER),
+    "one more": (one_more, Outcome.WRONG_ANSWER),
+    "another model": (says(response(b"1234", model="n")), Outcome.WRONG_ANSWER),
+    "another shape": (says(response(b"1234", shape="[1]")), Outcome.WRONG_ANSWER),
+    "full queue": (
+        http("503 Service Unavailable", '{"error":"Exceeds maximum queue size"}'),
+        Outcome.REJECTED,
+    ),
+}
+SLOW: dict[str, tuple[Behaviour, Outcome]] = {
+    "not found": (http("404 Not Found", '{"error":"no such model"}'), Outcome.HTTP_4XX),
+    "broken": (http("500 Internal Server Error", '{"error":"oops"}'), Outcome.HTTP_5XX),
+    "hangs up": (hang_up, Outcome.RESET),
+    "resets midway": (reset_midway, Outcome.RESET),
+    "silent": (silence, Outcome.TIMEOUT),
+}
+ONLY_RAW: dict[str, tuple[Behaviour, Outcome]] = {
+    "drips": (drip, Outcome.TIMEOUT),
+    "no HTTP": (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), Outcome.OTHER),
+    "endless head": (endless_head, Outcome.OTHER),
+    "endless trailers": (endless_trailers, Outcome.OTHER),
+    "announces too much": (
+        says(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n"),
+        Outcome.OTHER,
+    ),
+    "bytes after its end": (bytes_after_the_end, Outcome.OTHER),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_answers_in_any_form(driver: Driver, reference: Path, name: str) -> None:
+    samples, fared = run(driver, FakeServer(RIGHT[name]).address, reference)
+    assert len(samples) > 20
+    assert set(samples["outcome"]) == {Outcome.OK}
+    assert samples["compared"].mean() >= 1 / 16
+    assert set(samples["user"]) == set(range(USERS))
+    assert (samples["scheduled_ns"] == samples["sent_ns"]).all()
+    assert (samples["done_ns"] > samples["sent_ns"]).all()
+    if name != "closing":
+        assert fared.reconnects == 0
+    elif driver.name == "raw":  # tritonclient connects again without telling
+        assert fared.reconnects >= len(samples) - 3 * USERS
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_wrong_answers(driver: Driver, reference: Path, name: str) -> None:
+    behaviour, outcome = FAST[name]
+    samples, _ = run(driver, FakeServer(behaviour).address, reference)
+    assert len(samples) > 20, "a user goes on at once, as its model does"
+    assert set(samples["outcome"]) == {outcome}
+    assert not samples["compared"].any()
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_failures(driver: Driver, reference: Path, name: str) -> None:
+    behaviour, outcome = SLOW[name]
+    check_failures(*run(driver, FakeServer(behaviour).address, reference), outcome)
+
+
+@pytest.mark.parametrize("name", ONLY_RAW)
+def test_what_is_hardly_http(driver: Driver, reference: Path, name: str) -> None:
+    if driver.name != "raw":
+        return  # its client waits for ever, or says nothing of use
+    behaviour, outcome = ONLY_RAW[name]
+    check_failures(*run(driver, FakeServer(behaviour).address, reference), outcome)
+
+
+def test_nobody_there(driver: Driver, reference: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    check_failures(*run(driver, address, reference), Outcome.REFUSED)
+
+
+def check_failures(samples: np.ndarray, fared: GeneratorHealth, outcome: Outcome) -> None:
+    assert set(samples["outcome"]) == {outcome}
+    # 10, 20, 40 … 500 ms between failures: seven in 0.8 s for each user, and no hot loop.
+    assert USERS <= len(samples) <= 10 * USERS
+    took_s = (samples["done_ns"] - samples["sent_ns"]) / 1e9
+    if outcome is Outcome.TIMEOUT:
+        assert (took_s >= TIMEOUT_S * 0.99).all()
+        assert np.median(took_s) < 2 * TIMEOUT_S
+    assert fared.cpu_s < fared.window_s / 2
+
+
+def test_a_server_that_comes_back_is_used_again(driver: Driver, reference: Path) -> None:
+    server = FakeServer(hang_up)
+    samples, _ = run(driver, server.address, reference)
+    assert set(samples["outcome"]) == {Outcome.RESET}
+    server.behaviour = right
+    time.sleep(1.5)
+    now = time.monotonic_ns()
+    later, fared = driver.collect(now - 500_000_000, now)
+    assert set(later["outcome"][-10:]) == {Outcome.OK}
+    assert fared.reconnects == 0, "not in the second half of that time"
