@@ -6,11 +6,12 @@ import secrets
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.cli import app
+from harness.cli import container as containers
 from harness.cli.console import note, out
 from harness.errors import EnvironmentFailedError, UsageError
 
@@ -57,11 +58,41 @@ def serve(
             help="A further option of tritonserver; may be given again.", show_default="none"
         ),
     ] = None,
+    container: Annotated[
+        bool,
+        typer.Option(
+            "--container",
+            help="Serve in a container of Docker or Podman.",
+            rich_help_panel=containers.PANEL,
+        ),
+    ] = False,
+    image: containers.Image = None,
+    gpus: containers.Gpus = None,
+    shm_size: containers.ShmSize = None,
+    memory: containers.Memory = None,
+    network: containers.Network = None,
+    env: containers.Environment = None,
+    print_command: Annotated[
+        bool,
+        typer.Option(
+            "--print-command",
+            help="Print the equivalent docker run line, and start nothing.",
+            rich_help_panel=containers.PANEL,
+        ),
+    ] = False,
+    print_compose: Annotated[
+        bool,
+        typer.Option(
+            "--print-compose",
+            help="Print the equivalent compose file, and start nothing.",
+            rich_help_panel=containers.PANEL,
+        ),
+    ] = False,
 ) -> None:
     """Serve models on a real Triton, on loopback only, until Ctrl-C or SIGTERM.
 
-    The endpoints are printed once every model is ready. Nothing is left behind: no process, no shared
-    memory, no port, no temporary file.
+    The endpoints are printed once every model is ready. Nothing is left behind: no process, no
+    container, no shared memory, no port, no temporary file.
 
     [bold]Examples[/bold]
 
@@ -71,23 +102,47 @@ def serve(
 
       harness serve cnn --server-arg=--cache-config=local,size=1048576
 
+      harness serve cnn --container --gpus all
+
+      harness serve cnn --print-command
+
     [bold]Exit codes[/bold]: 0 ended by Ctrl-C or SIGTERM; 2 no such model; 3 the server failed.
     """
-    from harness.scenario import ServerSpec
-
-    spec = ServerSpec(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        ready_timeout_s=ready_timeout_s,
-        cpus=_cores(cpus),
-        extra_args=tuple(server_arg or ()),
-    )
-    _serve(_folders(repository, models or []), spec, logs)
+    common = {
+        "http_port": http_port,
+        "grpc_port": grpc_port,
+        "metrics_port": metrics_port,
+        "ready_timeout_s": ready_timeout_s,
+        "cpus": _cores(cpus),
+        "extra_args": tuple(server_arg or ()),
+    }
+    of_container = {
+        "image": image,
+        "gpus": gpus,
+        "shm_size": shm_size,
+        "memory": memory,
+        "network": network,
+        "env": env,
+    }
+    printed = print_command or print_compose
+    if not (container or printed) and any(of_container.values()):
+        option = next(name for name, value in of_container.items() if value).replace("_", "-")
+        raise UsageError(
+            "this is an option of containers", where=f"--{option}", remedy="Add --container"
+        )
+    spec = containers.read_spec(common, of_container if container or printed else None)
+    folders = _folders(repository, models or [])
+    if printed:
+        how: Literal["command", "compose"] = "compose" if print_compose else "command"
+        containers.print_launch(how, spec, repository, folders)
+        return
+    _serve(folders, spec, logs)
 
 
 def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> None:
+    from harness.repository.configuration import read_configuration
     from harness.servers import serving
+    from harness.servers.backend import configuration_for
     from harness.servers.control import Control
     from harness.servers.health import Health
     from harness.servers.leftovers import temporary_folder
@@ -98,12 +153,17 @@ def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> Non
         if logs is None:
             logs = stack.enter_context(temporary_folder(run_id))
         logs.mkdir(parents=True, exist_ok=True)
+        if spec.kind == "container":
+            containers.fetch_image(spec)
         staging = stack.enter_context(staged(folders, run_id))
         server = stack.enter_context(serving(spec, staging, logs=logs, run_id=run_id))
         health = Health(server)
         with Control(server.endpoints, log=server.log) as control:
-            for name in folders:
-                control.load(name, deadline_s=spec.ready_timeout_s)
+            for name, folder in folders.items():
+                exported = read_configuration(folder / "config.pbtxt")
+                config = configuration_for(exported, folder, server.describe().get("backends", ()))
+                override = None if config == exported else config
+                control.load(name, override, deadline_s=spec.ready_timeout_s)
         health.settle()
         try:
             _announce(server.endpoints, list(folders))

@@ -12,7 +12,7 @@ from harness.servers.container import ContainerServer
 from harness.servers.container_create import PortTakenError, create, main_process, start
 from harness.servers.container_watch import ContainerWatch
 from harness.servers.image import ensure_image, facts
-from harness.servers.launch import plan_launch
+from harness.servers.launch import DEFAULT_IMAGE, plan_launch
 from harness.servers.ports import LOOPBACK, choose_ports
 from harness.servers.server import Endpoints
 
@@ -23,12 +23,25 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from harness.scenario import ServerSpec
-    from harness.servers.image import ImageFacts
+    from harness.servers.image import ImageFacts, PullProgress
     from harness.servers.leftovers import Claim
 
-__all__ = ["serving_container"]
+__all__ = ["prepare_image", "serving_container"]
 
 ATTEMPTS = 3  # at ports that were free when they were picked
+
+
+def prepare_image(spec: ServerSpec, on_progress: Callable[[PullProgress], None]) -> None:
+    """Fetch the image of ``spec`` where it is missing: minutes, which are no part of a start.
+
+    Raises:
+        EnvironmentFailedError: no container engine, or the image cannot be had.
+    """
+    client = engine.connect()
+    try:
+        ensure_image(client, spec.image or DEFAULT_IMAGE, on_progress)
+    finally:
+        client.close()
 
 
 @contextmanager
