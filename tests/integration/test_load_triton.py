@@ -1,0 +1,385 @@
+"""Load on a real Triton: the same answers over every path, counts that agree, levels, and real concurrency."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import pytest
+
+from harness.archive import Outcome
+from harness.errors import EnvironmentFailedError, UsageError
+from harness.load.driver import Driver, LoadGeneratorDiedError, Target
+from harness.load.examples import draw, from_reference
+from harness.load.metadata import examples
+from harness.load.outcomes import FailedRequestError
+from harness.load.senders import Sender, connect, prepare
+from harness.load.watchdog import Watchdog
+from harness.point import ClosedLoad, OpenLoad, Workload
+from harness.reference import Reference, write_reference
+from harness.scenario import ServerSpec
+from harness.servers import serving
+from harness.servers.control import Control, difference
+from harness.servers.staging import staged
+from tests.footprint import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.servers.server import Server
+
+MODELS = Path(__file__).parents[1] / "models"
+PATHS = [(p, s) for p in ("http", "grpc") for s in ("raw", "tritonclient")]
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("load")
+
+
+@pytest.fixture(scope="module")
+def server(logs: Path) -> Iterator[Server]:
+    folders = {path.name: path for path in MODELS.iterdir() if path.is_dir()}
+    with ExitStack() as stack:
+        repository = stack.enter_context(staged(folders, "load"))
+        yield stack.enter_context(serving(ServerSpec(), repository, logs=logs, run_id="load"))
+
+
+@pytest.fixture(scope="module")
+def control(server: Server) -> Iterator[Control]:
+    with Control(server.endpoints) as control:
+        for name in ("identity", "wrong", "nan"):
+            control.load(name, deadline_s=60)
+        yield control
+
+
+@pytest.fixture(scope="module")
+def identity(server: Server, control: Control, logs: Path) -> Target:
+    path = logs / "reference.npz"
+    values = np.random.default_rng(1).normal(size=(100, 1)).astype(np.float32)
+    write_reference(path, Reference({"X": values}, {"Y": values}))
+    return Target(server.endpoints.http, server.endpoints.grpc, "identity", True, path)
+
+
+@pytest.fixture(scope="module")
+def sleep(control: Control) -> Callable[[int, int], None]:
+    """Load the model that sleeps, with a sleep in µs and a number of instances."""
+
+    def load(sleep_us: int, instances: int, **changes: Any) -> None:
+        control.load("sleep", deadline_s=60)
+        configuration = control.effective_configuration("sleep")
+        configuration["parameters"] = {"sleep_us": {"string_value": str(sleep_us)}}
+        configuration["instance_group"] = [{"count": instances, "kind": "KIND_CPU"}]
+        control.load("sleep", {**configuration, **changes}, deadline_s=120)
+
+    return load
+
+
+@pytest.fixture(scope="module", params=["raw", "tritonclient"])
+def driver(request: pytest.FixtureRequest, identity: Target, logs: Path) -> Iterator[Driver]:
+    with Driver(identity, logs=logs, sender=request.param, seed=1) as driver:
+        yield driver
+
+
+@pytest.fixture
+def raw(identity: Target, logs: Path) -> Iterator[Driver]:
+    with Driver(identity, logs=logs, seed=1) as driver:
+        yield driver
+
+
+def send_all(target: Target, workload: Workload, sender: Sender) -> list[Any]:
+    """Send every request of a pool once; return the answers, or how the requests failed."""
+    watchdog = Watchdog()
+    pool = prepare(target, examples(target, 1), workload, sender, 1)
+    link = connect(target, workload, sender, watchdog)
+    results: list[Any] = []
+    for index, request in enumerate(pool.requests):
+        try:
+            link.open(5)
+            raw = link.exchange(request, (), 5)
+            results.append(pool.checker._parse(raw))
+        except FailedRequestError as failed:
+            results.append(failed.outcome)
+            continue
+        outcome, _, reason = pool.checker.check(index, raw)
+        results.append((outcome, reason))
+    link.close()
+    watchdog.close()
+    return results
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_every_path_gets_the_same_answers(identity: Target, batch_size: int) -> None:
+    cases = draw(from_reference(identity), identity, batch_size, 1)
+    wanted = [case.inputs[0][1].tobytes() for case in cases]
+    for protocol, sender in PATHS:
+        results = send_all(identity, Workload(protocol=protocol, batch_size=batch_size), sender)
+        answers, verdicts = results[::2], results[1::2]
+        assert [answer.outputs[0].data for answer in answers] == wanted, (protocol, sender)
+        assert {answer.outputs[0].shape for answer in answers} == {(batch_size, 1)}
+        assert set(verdicts) == {(Outcome.OK, None)}
+
+
+@pytest.mark.parametrize("model", ["wrong", "nan"])
+def test_every_path_finds_the_same_wrong_answers(identity: Target, model: str) -> None:
+    found = [
+        send_all(replace(identity, model=model), Workload(protocol=protocol), sender)[1::2]
+        for protocol, sender in PATHS
+    ]
+    assert {outcome for outcome, _ in found[0]} == {Outcome.WRONG_ANSWER}
+    for other in found[1:]:
+        assert other == found[0]
+
+
+def test_every_path_fails_alike_when_the_model_is_not_there(identity: Target) -> None:
+    for protocol, sender in PATHS:
+        absent = replace(identity, model="absent")
+        results = send_all(absent, Workload(protocol=protocol), sender)
+        assert set(results) == {Outcome.HTTP_4XX}, (protocol, sender)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_levels_follow_each_other_without_draining(
+    driver: Driver, control: Control, identity: Target, protocol: str
+) -> None:
+    """Up and down, with other batches; each user goes over between two requests, and none is killed."""
+    driver.pause(timeout_s=10)
+    driver.aim(identity)
+    before = control.snapshot("identity")
+    counted = 0
+    levels = [(8, 1), (2, 4), (16, 2)]
+    for concurrency, batch_size in levels:
+        driver.level(
+            Workload(protocol=protocol, batch_size=batch_size),
+            ClosedLoad(concurrency=concurrency),
+            request_timeout_s=10,
+        )
+        time.sleep(0.4)
+        start = time.monotonic_ns()
+        time.sleep(0.3)
+        samples, fared = driver.collect(start, time.monotonic_ns())
+        assert set(samples["outcome"]) == {Outcome.OK}
+        assert set(samples["batch"]) == {batch_size}, "of an earlier level"
+        assert set(samples["user"]) == set(range(concurrency))
+        assert (np.diff(samples["done_ns"]) >= 0).all()
+        assert fared.max_in_flight == concurrency
+        assert (fared.reconnects, fared.unsent) == (0, 0)
+        assert 0 < fared.cpu_s < 2 * fared.window_s
+        counted += len(samples)
+    driver.pause(timeout_s=10)
+    seen = difference(before, control.snapshot("identity"))
+    assert seen.success_count >= counted
+    assert seen.fail_count == 0
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_the_server_counts_the_same_requests(
+    driver: Driver, control: Control, identity: Target, protocol: str
+) -> None:
+    driver.pause(timeout_s=10)
+    driver.aim(identity)
+    before = control.snapshot("identity")
+    workload = Workload(protocol=protocol, batch_size=3)
+    driver.level(workload, ClosedLoad(concurrency=7), request_timeout_s=10)
+    time.sleep(0.5)
+    driver.pause(timeout_s=10)
+    samples, _ = driver.collect(0, 1)
+    seen = difference(before, control.snapshot("identity"))
+    assert seen.success_count == len(samples)
+    assert seen.inference_count == samples["batch"].sum()
+
+
+def test_latencies_are_those_of_the_samples(driver: Driver, identity: Target) -> None:
+    driver.pause(timeout_s=10)
+    driver.aim(identity)
+    driver.level(Workload(), ClosedLoad(concurrency=2), request_timeout_s=10)
+    time.sleep(0.3)
+    driver.pause(timeout_s=10)
+    samples, _ = driver.collect(0, 1)
+    expected = (samples["done_ns"] - samples["scheduled_ns"]) / 1e6
+    np.testing.assert_array_equal(driver.latencies(), expected)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_users_are_in_flight_at_once(
+    raw: Driver,
+    control: Control,
+    identity: Target,
+    sleep: Callable[..., None],
+    protocol: str,
+) -> None:
+    """More slow requests than gevent's pool has threads (10): as the server saw them."""
+    users, sleep_us = 24, 200_000
+    sleep(sleep_us, users)
+    raw.aim(replace(identity, model="sleep"))
+    raw.level(Workload(protocol=protocol), ClosedLoad(concurrency=users), request_timeout_s=10)
+    time.sleep(0.5)
+    first = control.snapshot("sleep")
+    time.sleep(2)
+    last = control.snapshot("sleep")
+    samples, fared = raw.collect(first.edge_ns, last.edge_ns)
+    seen = difference(first, last)
+    in_flight = seen.success_ns / (seen.end_ns - seen.start_ns)
+    assert in_flight >= 0.9 * users, f"{in_flight:.1f} of {users}"
+    assert fared.max_in_flight == users
+    took_ms = (samples["done_ns"] - samples["sent_ns"]) / 1e6
+    assert np.median(took_ms) < 1.25 * sleep_us / 1000
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_full_queue_is_a_rejection(
+    driver: Driver, identity: Target, sleep: Callable[..., None], protocol: str
+) -> None:
+    sleep(
+        50_000,
+        1,
+        max_batch_size=1,
+        dynamic_batching={"default_queue_policy": {"max_queue_size": 2}},
+    )
+    driver.pause(timeout_s=10)
+    driver.aim(replace(identity, model="sleep"))
+    driver.level(Workload(protocol=protocol), ClosedLoad(concurrency=8), request_timeout_s=10)
+    time.sleep(0.5)
+    driver.pause(timeout_s=10)
+    samples, _ = driver.collect(0, 1)
+    assert set(samples["outcome"]) == {Outcome.OK, Outcome.REJECTED}
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_open_loop_keeps_its_schedule(driver: Driver, identity: Target, protocol: str) -> None:
+    driver.pause(timeout_s=10)
+    driver.aim(identity)
+    load = OpenLoad(rate=100, arrivals="constant", max_in_flight=20)
+    driver.level(Workload(protocol=protocol), load, request_timeout_s=10)
+    time.sleep(1)
+    samples, fared = driver.collect(0, time.monotonic_ns())
+    scheduled = np.sort(samples["scheduled_ns"])
+    np.testing.assert_allclose(np.diff(scheduled), 10_000_000, atol=1)
+    assert (samples["sent_ns"] >= samples["scheduled_ns"]).all(), "sent before it was due"
+    assert set(samples["outcome"]) == {Outcome.OK}
+    assert len(samples) + fared.unsent >= 90
+
+
+def test_a_cap_on_requests_in_flight_shows_in_the_response_time(
+    raw: Driver, identity: Target, sleep: Callable[..., None]
+) -> None:
+    sleep(20_000, 4)
+    raw.aim(replace(identity, model="sleep"))
+    load = OpenLoad(rate=200, arrivals="poisson", max_in_flight=1)
+    start = time.monotonic_ns()
+    raw.level(Workload(), load, request_timeout_s=10)
+    time.sleep(1.5)
+    end = time.monotonic_ns()
+    samples, fared = raw.collect(start, end)
+    service = (samples["done_ns"] - samples["sent_ns"]) / 1e6
+    response = (samples["done_ns"] - samples["scheduled_ns"]) / 1e6
+    assert fared.max_in_flight == 1
+    assert np.median(response) > 5 * np.median(service)
+    assert (np.diff(samples["scheduled_ns"]) > 0).all(), "in the order in which they were due"
+    due = len(samples) + fared.unsent
+    assert due == pytest.approx(200 * (end - start) / 1e9, rel=0.4)
+    assert fared.unsent > due / 2
+
+
+def test_arrivals_differ_from_level_to_level(raw: Driver, identity: Target) -> None:
+    gaps = []
+    for _ in range(2):
+        raw.level(Workload(), OpenLoad(rate=300, max_in_flight=8), request_timeout_s=10)
+        time.sleep(0.3)
+        samples, _ = raw.collect(0, 1)
+        gaps.append(np.diff(np.sort(samples["scheduled_ns"]))[:20])
+    assert not np.array_equal(*gaps)
+
+
+def test_an_unanswered_request_ends_a_pause_with_a_reason(
+    raw: Driver, identity: Target, sleep: Callable[..., None]
+) -> None:
+    sleep(5_000_000, 1)
+    raw.aim(replace(identity, model="sleep"))
+    raw.level(Workload(), ClosedLoad(concurrency=2), request_timeout_s=0.3)
+    start = time.monotonic()
+    raw.pause(timeout_s=0.1)  # they time out
+    assert time.monotonic() - start < 4
+    samples, _ = raw.collect(0, 1)
+    assert Outcome.TIMEOUT in samples["outcome"]
+
+
+def test_without_a_reference_random_inputs_fit(raw: Driver, identity: Target) -> None:
+    raw.aim(replace(identity, reference=None))
+    raw.level(Workload(batch_size=3), ClosedLoad(concurrency=2), request_timeout_s=10)
+    time.sleep(0.3)
+    samples, _ = raw.collect(0, 1)
+    assert set(samples["outcome"]) == {Outcome.OK}
+    assert not samples["compared"].any()
+
+
+def test_what_cannot_be_sent_is_refused_and_the_generator_goes_on(
+    raw: Driver, identity: Target
+) -> None:
+    load = ClosedLoad(concurrency=1)
+    raw.aim(replace(identity, grpc=None))
+    with pytest.raises(UsageError, match="no gRPC"):
+        raw.level(Workload(protocol="grpc"), load, request_timeout_s=1)
+    raw.aim(replace(identity, batched=False))
+    with pytest.raises(UsageError, match="takes no batches"):
+        raw.level(Workload(batch_size=2), load, request_timeout_s=1)
+    raw.aim(replace(identity, model="absent", reference=None))
+    with pytest.raises(EnvironmentFailedError, match="unknown model"):
+        raw.level(Workload(), load, request_timeout_s=1)
+    raw.aim(identity)
+    raw.level(Workload(), load, request_timeout_s=1)
+    with pytest.raises(EnvironmentFailedError, match="paused"):
+        raw.aim(replace(identity, model="wrong"))
+    assert raw.failure() is None
+
+
+def test_nothing_is_left_of_a_generator_that_was_closed(identity: Target, logs: Path) -> None:
+    for protocol in ("http", "grpc"):
+        with Driver(identity, logs=logs, seed=1) as driver:
+            pid = driver.pid
+            driver.level(
+                Workload(protocol=protocol), ClosedLoad(concurrency=16), request_timeout_s=10
+            )
+            start = time.monotonic()
+        assert time.monotonic() - start < 2
+        assert not psutil.pid_exists(pid)
+
+
+def test_a_generator_that_dies_says_so(raw: Driver, identity: Target) -> None:
+    raw.level(Workload(), ClosedLoad(concurrency=4), request_timeout_s=10)
+    assert raw.failure() is None
+    os.kill(raw.pid, signal.SIGKILL)
+    with pytest.raises(LoadGeneratorDiedError, match="is gone"):
+        raw.collect(0, 1)
+    wait_until(raw.failure)
+    assert "status -9" in str(raw.failure())
+
+
+def test_a_generator_that_hangs_is_not_waited_for_ever(
+    raw: Driver, identity: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.load.driver.ANSWER_S", 0.3)
+    os.kill(raw.pid, signal.SIGSTOP)
+    with pytest.raises(LoadGeneratorDiedError, match="did not answer within"):
+        raw.latencies()
+    raw.close()
+    assert not any("harness.load" in " ".join(p.cmdline()) for p in psutil.Process().children())
+
+
+def test_a_generator_that_cannot_start_says_why(
+    identity: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locust.py").write_text("raise SystemExit('no locust here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with (
+        pytest.raises(LoadGeneratorDiedError, match="no locust here"),
+        Driver(identity, logs=tmp_path, seed=1),
+    ):
+        pass
