@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.report.cast import level_axis, level_of, level_text, results_of, series_of
-from harness.report.formats import number
+from harness.report.formats import number, tick
 from harness.report.panels import Panel
 from harness.report.style import MUTED, PAPER, caption, load_axis, log_axis, look, panel
 from harness.report.svg import inline_svg
@@ -70,6 +70,9 @@ def _panel(
                     [across], [up], gid=gid, color=member.colour, marker=member.mark,
                     markeredgewidth=1.4, markerfacecolor=member.colour if result.valid else PAPER,
                 )  # fmt: skip
+        axes.yaxis.set_major_formatter(
+            lambda value, _: tick(value) if value > 0.99 * size else ""  # below it nothing can be
+        )
         caption(axes, "inferences per execution, mean")
         svg = inline_svg(
             figure,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from matplotlib.patches import Rectangle
+
 from harness.report.cast import level_text, results_of, series_of
 from harness.report.formats import number, tick
 from harness.report.panels import Panel
-from harness.report.style import INK, MUTED, PARTS, bars, look
+from harness.report.style import INK, MUTED, PAPER, PARTS, bars, look
 from harness.report.svg import inline_svg
 
 if TYPE_CHECKING:
@@ -74,9 +76,13 @@ def _panel(
                 gid = f"tip-{len(tips)}"
                 tips[gid] = f"{label}\n{part}: {number(getattr(result.breakdown, field))} ms"
                 if value > 0:
-                    axes.barh(y, value, left=start, height=0.42, color=colour, gid=None)[0].set_gid(
-                        gid
-                    )
+                    edge = MUTED if field == "server_other_ms" else PAPER
+                    axes.add_patch(
+                        Rectangle(
+                            (start, y - 0.21), value, 0.42,
+                            facecolor=colour, edgecolor=edge, linewidth=0.5, gid=gid,
+                        )
+                    )  # fmt: skip
                 start += value
             axes.annotate(
                 label if result.valid else f"○ {label}", (0, y), xytext=(0, 14),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.point import Point, ServerConfiguration
 
 __all__ = [
+    "ARRIVALS",
     "MOST_WORKLOADS",
     "Cast",
     "Member",
@@ -31,6 +32,8 @@ __all__ = [
 
 # Beyond this many workloads figures would bury the answer: the tables go on.
 MOST_WORKLOADS = 8
+
+ARRIVALS = {"poisson": "Poisson", "constant": "evenly spaced"}
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,8 @@ def level_of(point: Point) -> float:
 def level_text(point: Point) -> str:
     """The load level in words, such as ``concurrency 16``."""
     if point.load.kind == "closed":
-        return f"concurrency {point.load.concurrency:,}"
-    return f"{number(point.load.rate)} requests/s, {point.load.arrivals} arrivals"
+        return f"concurrency\u00a0{point.load.concurrency:,}"
+    return f"{number(point.load.rate)}\u00a0requests/s, {ARRIVALS[point.load.arrivals]} arrivals"
 
 
 def level_axis(kind: str) -> str:

@@ -28,7 +28,7 @@ MINUS = "\u2212"
 
 
 def number(value: float | None, like: float | None = None) -> str:
-    """Three significant digits below a thousand, whole numbers above: 0.0123, 1.23, 12.3, 12,345.
+    """Three significant digits or three decimals, whole numbers above a thousand: 0.012, 1.23, 12,345.
 
     Args:
         value: what to write; a dash for ``None`` and NaN. An ``int`` keeps all its digits.
@@ -42,15 +42,15 @@ def number(value: float | None, like: float | None = None) -> str:
     if isinstance(value, int):
         return f"{sign}{abs(value):,}"
     text = f"{abs(value):,.{_places(value if like is None else like)}f}"
-    return (sign if text.strip("0.,") else "") + text
+    return sign + text if text.strip("0.") else "0"
 
 
 def _places(value: float) -> int:
-    """Decimals that leave three significant digits."""
+    """Decimals that leave three significant digits; a thousandth of a unit is as fine as it gets."""
     if value == 0 or not math.isfinite(value):
         return 0
     rounded = abs(float(f"{value:.2e}"))  # 0.9996 is written as 1.00, not as 1.000
-    return min(6, max(0, 2 - math.floor(math.log10(rounded))))
+    return min(3, max(0, 2 - math.floor(math.log10(rounded))))
 
 
 def tick(value: float) -> str:

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from harness.report.cast import level_axis, level_of, results_of, tip
 from harness.report.formats import number, tick
 from harness.report.panels import Panel
-from harness.report.style import HEAT, INK, LINE, ON, caption, look, panel
+from harness.report.style import HEAT, INK, MUTED, ON, caption, look, panel
 from harness.report.svg import inline_svg
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["heat_panels"]
 
 MOST_MAPS = 24
+MOST_ROWS, MOST_COLUMNS = 12, 16
 MOST_LABELLED_COLUMNS = 8
 ROW_IN = 0.46
 
@@ -55,6 +56,17 @@ def _cell(result: PointResult) -> tuple[int, float]:
     return result.point.configuration.instances, level_of(result.point)
 
 
+def _some(values: Sequence[float], keep: float, most: int) -> list[float]:
+    """At most ``most`` of the values, evenly spread over their places, ``keep`` among them."""
+    if len(values) <= most:
+        return list(values)
+    chosen = {values[place * (len(values) - 1) // (most - 1)] for place in range(most)}
+    if keep in values and keep not in chosen:
+        chosen.remove(min(chosen, key=lambda value: abs(value - keep)))
+        chosen.add(keep)
+    return sorted(chosen)
+
+
 def _batching(result: PointResult, cast: Cast) -> str:
     """A configuration's name without its instances: what all cells of one map have in common."""
     return cast.name(result.point.configuration).partition(", ")[2]
@@ -70,10 +82,19 @@ def _panel(
     name: str,
 ) -> Panel:
     """One map; ``own`` holds all points of the workload and sets rows, columns and shades."""
-    rows = sorted({_cell(result)[0] for result in own})
-    columns = sorted({_cell(result)[1] for result in own})
+    winner = workload.winner.best if workload.winner else None
+    kept = _cell(winner) if winner else (0, 0.0)
+    rows, columns = (
+        _some(sorted({_cell(result)[axis] for result in own}), kept[axis], most)
+        for axis, most in ((0, MOST_ROWS), (1, MOST_COLUMNS))
+    )
     fastest = max(result.throughput.estimate for result in own)
-    best = workload.winner.best.key if workload.winner and workload.winner.best else None
+    best = winner.key if winner else None
+    left_out = len({_cell(result) for result in own}) - len(rows) * len(columns)
+    notes = ("Some instances or load levels are left out here; the tables have them all.",)
+    mapped = [
+        result for result in mapped if _cell(result)[0] in rows and _cell(result)[1] in columns
+    ]
     tips = {f"tip-{place}": tip(cast, result) for place, result in enumerate(mapped)}
     with look():
         figure, axes = panel(0.95 + ROW_IN * len(rows), width_in=4.0, left_in=0.4)
@@ -93,7 +114,7 @@ def _panel(
         axes.tick_params(length=0)
         step = -(-len(columns) // MOST_LABELLED_COLUMNS)
         axes.set_xticks(range(0, len(columns), step), [tick(level) for level in columns[::step]])
-        axes.set_yticks(range(len(rows)), [number(row) for row in rows])
+        axes.set_yticks(range(len(rows)), [tick(row) for row in rows])
         axes.set_xlabel(level_axis(mapped[0].point.load.kind))
         caption(axes, "instances")
         svg = inline_svg(
@@ -104,7 +125,7 @@ def _panel(
             description=" ".join(f"{text}." for text in tips.values()).replace("\n", ", "),
             tips=tips,
         )
-    return Panel(cast.title(workload), batching, svg)
+    return Panel(cast.title(workload), batching, svg, notes if left_out > 0 else ())
 
 
 def _draw(
@@ -113,7 +134,7 @@ def _draw(
     """One cell: its shade, and its throughput with a hollow mark where it is doubtful."""
     x, y = at
     if not result.throughput.estimate > 0:
-        axes.text(x, y, "–", ha="center", va="center", color=LINE)
+        axes.text(x, y, "–", ha="center", va="center", color=MUTED)
         return
     shade = min(len(HEAT) - 1, int(share * len(HEAT)))
     axes.add_patch(

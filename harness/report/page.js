@@ -32,10 +32,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const down = header.getAttribute("aria-sort") === "ascending";
       headers.forEach((other) => other.removeAttribute("aria-sort"));
       header.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[column].dataset.order;
-      const rows = [...table.tBodies[0].rows];
-      rows.sort((one, other) => (down ? -1 : 1) * compare(key(one), key(other)));
-      table.tBodies[0].append(...rows);
+      const key = (body) => body.rows[0].cells[column].dataset.order;
+      const points = [...table.tBodies];
+      points.sort((one, other) => (down ? -1 : 1) * compare(key(one), key(other)));
+      table.append(...points);
     });
   });
 }

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.report.cast import level_of, level_text
+from harness.report.cast import ARRIVALS, level_of
 from harness.report.formats import NONE, bounds, number, percent
 from harness.report.instrument import ceiling_share
 
@@ -36,8 +36,7 @@ COLUMNS = (
 )
 
 OPEN_COLUMNS = (
-    ("Configuration", ""),
-    ("Workload", ""),
+    ("Point", ""),
     ("Arrivals", ""),
     ("Offered", "requests/s"),
     ("Ended", "requests/s"),
@@ -62,6 +61,7 @@ class Row:
 
     Attributes:
         workload: the group that the row belongs to.
+        doubt: the verdict with its reasons, in words; empty for a valid point.
         place: the colour of its configuration, counted from 1; 0 for grey.
     """
 
@@ -69,6 +69,7 @@ class Row:
     cells: tuple[Cell, ...]
     valid: bool
     best: bool
+    doubt: str
     place: int
 
 
@@ -111,10 +112,16 @@ def point_rows(analysis: Analysis, cast: Cast) -> list[Row]:
                 cells=tuple(_cells(result, cast, analysis.record)),
                 valid=result.valid,
                 best=result.key in best,
+                doubt="" if result.valid else _doubt(result),
                 place=member.place + 1 if member else 0,
             )
         )
     return rows
+
+
+def _doubt(result: PointResult) -> str:
+    verdict = str(result.verdict)
+    return f"{verdict[:1].upper()}{verdict[1:]}: {'; '.join(result.reasons)}"
 
 
 def _cells(result: PointResult, cast: Cast, record: RunRecord) -> Iterable[Cell]:
@@ -124,7 +131,7 @@ def _cells(result: PointResult, cast: Cast, record: RunRecord) -> Iterable[Cell]
     yield _estimate(result.throughput)
     for percentile in result.percentiles.values():
         if percentile.interval_ms is None:
-            yield Cell(percentile.text, order=math.inf)
+            yield Cell(percentile.text if percentile.samples else NONE, order=math.inf)
         elif percentile.q == 0.99:
             yield _estimate(percentile.interval_ms)
         else:
@@ -140,7 +147,7 @@ def _cells(result: PointResult, cast: Cast, record: RunRecord) -> Iterable[Cell]
     failed = result.errors + result.wrong_answers
     kinds = f"{number(result.wrong_answers)} wrong" if result.wrong_answers else ""
     yield Cell(number(failed), small=kinds, order=failed)
-    yield Cell(str(result.verdict), small="; ".join(result.reasons), order=str(result.verdict))
+    yield Cell("valid" if result.valid else "doubtful", order=str(result.verdict))
 
 
 def _short_level(result: PointResult) -> str:
@@ -166,7 +173,7 @@ def _order(value: float | None) -> float:
 
 
 def open_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
-    """For each point of an open loop: name, offered, sent and achieved requests/s, and never sent."""
+    """For each point of an open loop: what was offered, what ended, and what was never sent."""
     rows: list[tuple[str, ...]] = []
     for result in analysis.results:
         load = result.point.load
@@ -179,9 +186,8 @@ def open_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
         window_s = result.window_s or math.nan
         rows.append(
             (
-                cast.name(result.point.configuration),
-                result.point.workload.label,
-                level_text(result.point),
+                f"{result.point.workload.label}: {cast.name(result.point.configuration)}",
+                ARRIVALS[load.arrivals],
                 number(load.rate),
                 number(result.requests / window_s),
                 number(right / window_s),

@@ -66,7 +66,7 @@ def _panel(
         figure, axes = panel(3.9)
         drawing = _Drawing(axes, cast)
         _scale(axes, drawn, slo_ms)
-        notes += _rest(drawing, drawn)
+        notes += _rest(drawing, drawn, workload)
         for member in reversed(cast.members[workload.model]):
             _line(drawing, series_of(drawn, member.configuration), member.colour, member.mark)
         best = workload.winner.best if workload.winner else None
@@ -125,15 +125,14 @@ def _slo(axes: Axes, slo_ms: float, highest: float) -> None:
     )  # fmt: skip
 
 
-def _rest(drawing: _Drawing, results: Sequence[PointResult]) -> list[str]:
-    """Draw what has no colour of its own, in grey; return what there is to say about that."""
-    cast = drawing.cast
-    grey = {
-        result.point.configuration.key: result.point.configuration
-        for result in results
-        if cast.member(result.point.configuration) is None
-    }
-    for configuration in list(grey.values())[:MOST_IN_GREY]:
+def _rest(drawing: _Drawing, results: Sequence[PointResult], workload: WorkloadResult) -> list[str]:
+    """Draw the best of what has no colour of its own, in grey; return what there is to say of more."""
+    grey = [
+        ranked.configuration
+        for ranked in workload.ranking
+        if drawing.cast.member(ranked.configuration) is None
+    ]
+    for configuration in grey[:MOST_IN_GREY]:
         _line(drawing, series_of(results, configuration), REST, "o", small=True)
     if len(grey) > MOST_IN_GREY:
         return [f"{len(grey) - MOST_IN_GREY:,} more configurations are only in the tables."]
@@ -153,7 +152,12 @@ def _line(
     points = [(result, result.p99_ms) for result in results if result.p99_ms is not None]
     x = [result.throughput.estimate for result, _ in points]
     y = [p99.estimate for _, p99 in points]
-    axes.plot(x, y, color=colour, linewidth=0.9 if small else 1.6, alpha=0.8)
+    for kind in ("closed", "open"):
+        same = [place for place, (result, _) in enumerate(points) if result.point.load.kind == kind]
+        axes.plot(
+            [x[place] for place in same], [y[place] for place in same],
+            color=colour, linewidth=0.9 if small else 1.6, alpha=0.8,
+        )  # fmt: skip
     for (result, p99), across, up in zip(points, x, y, strict=True):
         if not small:
             _whisker(axes, result.throughput, up, colour, across=True)
@@ -181,7 +185,7 @@ def _whisker(axes: Axes, interval: Interval, at: float, colour: str, *, across: 
 def _mark_best(axes: Axes, best: PointResult, results: Sequence[PointResult]) -> None:
     """A ring around the recommendation, and the load levels along its line."""
     for result in results:
-        if result.p99_ms is None:
+        if result.p99_ms is None or result.point.load.kind != best.point.load.kind:
             continue
         is_best = result.key == best.key
         level = number(int(level_of(result.point)))
