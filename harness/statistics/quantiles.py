@@ -1,12 +1,21 @@
 """Percentiles of a few passes, with intervals that admit the variation between the passes.
 
-The interval is that of sectioning (Asmussen & Glynn, *Stochastic Simulation*, 2007, section III.5a;
-Nakayama, "Confidence intervals for quantiles using sectioning when applying variance-reduction
-techniques", *ACM TOMACS* 24, 2014): centred on the percentile of all samples, spread by Student's t over
-the passes' own percentiles; on the logarithmic scale, since latencies are positive and skewed. Where a
-pass happens to be like any other, that can be narrower than chance within the samples allows, so it is
-never narrower than the distribution-free interval between two order statistics (David & Nagaraja,
-*Order Statistics*, 3rd ed. 2003, section 7.1).
+Three intervals are put together, and the widest bound counts on each side:
+
+- *From the share of each pass beyond the percentile* (the indirect way of Heidelberger & Lewis, "Quantile
+  estimation in dependent sequences", *Operations Research* 32, 1984): Student's t over the passes' shares
+  of samples up to the pooled percentile says between which two shares the true one lies, and the pooled
+  samples say which latencies those are. It alone is right for long queues, where a pass holds one burst
+  of slow requests or none.
+- *From the percentile of each pass* (sectioning: Asmussen & Glynn, *Stochastic Simulation*, 2007, section
+  III.5a; Nakayama, *ACM TOMACS* 24, 2014), on the logarithmic scale, since latencies are positive and
+  skewed. It is what a machine needs whose speed differs from pass to pass.
+- *Within the samples*, between two order statistics whatever their distribution (David & Nagaraja, *Order
+  Statistics*, 3rd ed. 2003, section 7.1): passes that happen to be alike prove no more than that.
+
+With windows of 4,000 requests and at least eight passes, 95 to 97 % of the intervals for p99 cover the
+truth on M/M/1 queues at a utilisation of up to 0.7 and AR(1) series with φ up to 0.9, the stopping rule
+in force; five passes of 500 to 1,000 requests cover 90 to 98 % (``tests/unit/test_statistics_coverage.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[np.float64]
+
+LARGEST_EXPONENT = 700.0
 
 __all__ = ["order_statistic_interval", "quantile", "quantile_interval"]
 
@@ -91,10 +102,29 @@ def quantile_interval(passes: Sequence[Array], q: float, confidence: float = 0.9
     within = order_statistic_interval(pooled, q, confidence)
     if len(filled) < 2:
         return Interval(within.estimate)
+    factor = t_factor(len(filled) - 1, confidence) / math.sqrt(len(filled))
+    shares = np.array(
+        [np.count_nonzero(values > within.estimate) / len(values) for values in filled]
+    )
+    beyond = 1 - q
+    off = factor * math.sqrt(((shares - beyond) ** 2).sum() / (len(filled) - 1))
     logs = np.log([quantile(values, q) for values in filled])
-    half = t_factor(len(filled) - 1, confidence) * logs.std(ddof=1) / math.sqrt(len(filled))
+    stretch = math.exp(min(factor * logs.std(ddof=1), LARGEST_EXPONENT))
     return Interval(
         within.estimate,
-        min(within.low, within.estimate * math.exp(-half)),
-        max(within.high, within.estimate * math.exp(min(half, 700.0))),
+        min(within.low, quantile(pooled, max(q - off, 0.0)), within.estimate / stretch),
+        max(
+            within.high, quantile(pooled, 1 - _least_share(beyond, off)), within.estimate * stretch
+        ),
     )
+
+
+def _least_share(share: float, off: float) -> float:
+    """``share`` less its half-width, which may be larger: down to half of it as it is, then ever slower.
+
+    A share is never less than none. Simulations of correlated passes and of passes of different speed
+    cover the truth as often as they should with this curve, which is continuous up to its slope.
+    """
+    if off < share / 2:
+        return share - off
+    return share / 2 * math.exp(1 - 2 * off / share)
