@@ -136,3 +136,30 @@ def missing_operator(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     return path
+
+
+def narrow(path: Path) -> Path:
+    """Class scores that lie so close together that eight bits cannot tell them apart."""
+    weights = np.full((8, 4), 1.0, np.float32)
+    weights[:, 0] = 100.0  # sets the quantiser's step
+    weights += np.random.default_rng(6).normal(scale=1e-3, size=(8, 4)).astype(np.float32)
+    return save(
+        path,
+        [
+            helper.make_node("MatMul", ["x", "w"], ["scores"]),
+            helper.make_node("Sub", ["scores", "shift"], ["y"]),
+        ],
+        [tensor("x", TensorProto.FLOAT, ["batch", 8])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 4])],
+        {"w": weights, "shift": np.array([1e4, 0, 0, 0], np.float32)},
+    )
+
+
+def of_type(path: Path, kind: int, dims: list[str | int]) -> Path:
+    """The identity of one type and shape."""
+    return save(
+        path,
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [tensor("x", kind, dims)],
+        [tensor("y", kind, dims)],
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,9 @@ def sizes(text: str | None, option: str, *, least: int = 1) -> tuple[int, ...] |
     except ValueError:
         numbers = (least - 1,)
     if any(number < least for number in numbers):
-        raise typer.BadParameter(
+        raise UsageError(
             f"expected whole numbers from {least} on, such as 1,8,64, not {text!r}",
-            param_hint=option,
+            where=option,
         )
     return numbers
 
@@ -34,12 +34,12 @@ def shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """``tokens=1,16`` to a shape by input."""
     found = {}
     for text in texts:
-        name, equals, value = text.rpartition("=")
-        shape = sizes(value, "--shape")
-        if not (name and equals and shape):
-            raise typer.BadParameter(
+        name, _, value = text.rpartition("=")
+        shape = sizes(value, "--shape") if name else None
+        if not shape:
+            raise UsageError(
                 f"expected an input and its shape, such as tokens=1,16, not {text!r}",
-                param_hint="--shape",
+                where="--shape",
             )
         found[name] = shape
     return found
@@ -49,18 +49,17 @@ def ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     """``tokens=0:1000`` to a range by input."""
     found = {}
     for text in texts:
-        name, equals, value = text.rpartition("=")
-        low, colon, high = value.partition(":")
+        name, _, value = text.rpartition("=")
+        low, _, high = value.partition(":")
         try:
-            bounds = (float(low), float(high))
+            found[name] = (float(low), float(high))
         except ValueError:
-            colon, bounds = "", (0.0, 0.0)
-        if not (name and equals and colon):
-            raise typer.BadParameter(
+            name = ""
+        if not name:
+            raise UsageError(
                 f"expected an input and its range, such as tokens=0:1000, not {text!r}",
-                param_hint="--range",
+                where="--range",
             )
-        found[name] = bounds
     return found
 
 
@@ -73,10 +72,13 @@ def version_policy(text: str | None) -> VersionPolicy | None:
     if text == "all":
         return VersionPolicy()
     count = text.removeprefix("latest:")
-    numbers = sizes(count, "--version-policy")
+    try:
+        numbers = sizes(count, "--version-policy") or ()
+    except UsageError:
+        numbers = ()
     if not numbers or (count != text and len(numbers) != 1):
-        raise typer.BadParameter(
+        raise UsageError(
             f"expected all, latest:2 or versions such as 1,3, not {text!r}",
-            param_hint="--version-policy",
+            where="--version-policy",
         )
     return VersionPolicy(latest=numbers[0]) if count != text else VersionPolicy(specific=numbers)

@@ -83,7 +83,8 @@ def _only(inputs: Sequence[TensorSpec], path: Path) -> TensorSpec:
 
 def _array(path: Path) -> npt.NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise UsageError(f"not a readable array ({reason})", where=str(path)) from error
@@ -94,7 +95,8 @@ def _array(path: Path) -> npt.NDArray[Any]:
 
 def _archive(path: Path) -> Examples:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy would leave a file open that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name.removeprefix("input:"): archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)

@@ -118,7 +118,8 @@ def _read_pixels(path: Path, form: ImageFormat, *, resize: bool) -> npt.NDArray[
 
 def _read_array(path: Path, form: ImageFormat) -> npt.NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not an array"
         raise UsageError(f"cannot be read ({reason})", where=str(path)) from error

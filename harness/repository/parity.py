@@ -68,7 +68,7 @@ def answers_of(
         ]
     else:
         singles = [
-            session.run({name: array[place] for name, array in inputs.items()})
+            session.run({name: np.asarray(array[place]) for name, array in inputs.items()})
             for place in range(examples)
         ]
         parts = [{name: array[np.newaxis] for name, array in part.items()} for part in singles]
