@@ -43,21 +43,25 @@ def listens(port: int) -> bool:
 
 @dataclass
 class Footprint:
-    """The processes below ``owner``, and the marks of the servers among them."""
+    """The processes that came to be below ``owner``, and the marks of the servers among them."""
 
     owner: int
     pids: set[int] = field(default_factory=set)
     servers: set[int] = field(default_factory=set)
     prefixes: set[str] = field(default_factory=set)
     ports: set[int] = field(default_factory=set)
+    others: set[int] = field(default_factory=set)
     backend_folders: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.others = {child.pid for child in psutil.Process(self.owner).children(recursive=True)}
         self.backend_folders = set(BACKEND_FOLDERS.glob("python_env_*"))
 
     def note(self) -> Footprint:
         """Add what is there now."""
         for child in psutil.Process(self.owner).children(recursive=True):
+            if child.pid in self.others:
+                continue
             try:
                 name, words = child.name(), child.cmdline()
             except psutil.NoSuchProcess:
