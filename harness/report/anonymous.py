@@ -1,8 +1,9 @@
 """Leaving out who measured and where: host, user and paths.
 
-The rule: in every text of a run each path loses all but its last part, and each word that is the host's
-name, a user's name found in a path, or this machine's own host or user, becomes ``…``. Fields that hold
-nothing else (the host name) are left out. Measurements, model names and points stay as they are.
+The rule: in every text of a run each path becomes ``…``, with the name of its file where it is one, and
+each word that is the host's name, a user's name found in a path, or this machine's own host or user,
+becomes ``…``. Fields that hold nothing else (the host name) are left out. Measurements, model names and
+points stay as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import getpass
 import re
 import socket
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from harness.archive import RunRecord, TrialRecord
@@ -65,14 +66,16 @@ def _texts(data: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN4
 
 
 def anonymous_record(record: RunRecord, names: frozenset[str]) -> RunRecord:
-    """``record`` without host, user and paths; of the command only the last parts of its paths are left.
+    """``record`` without host, user and paths; the command keeps the names of files and of itself.
 
     Args:
         record: how a run was made.
         names: what must not appear, from :func:`names_in`.
     """
     data = record.model_dump(mode="json")
-    data["command"] = [_last_part(word) for word in record.command]
+    data["command"] = [_name_of(word) for word in record.command[:1]] + [
+        _without_folders(word) for word in record.command[1:]
+    ]
     return RunRecord.model_validate(_scrubbed(data, names))
 
 
@@ -83,10 +86,22 @@ def anonymous_trial(record: TrialRecord, names: frozenset[str]) -> TrialRecord:
     return TrialRecord.model_validate({**_scrubbed(data, names), "point": point})
 
 
-def _last_part(word: str) -> str:
-    """A word of a command line: relative paths tell of the machine too."""
+def _name_of(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _without_folders(word: str) -> str:
+    """A word of a command line: where a relative path leads tells of the machine too."""
     option, equals, value = word.rpartition("=")
-    return f"{option}{equals}{value.rstrip('/').rpartition('/')[2]}"
+    name = _name_of(value)
+    kept = GONE if PATH.match(value) and not PurePosixPath(name).suffix else name
+    return f"{option}{equals}{kept}"
+
+
+def _shortened(path: str) -> str:
+    """What is left of a path: the name of a file, known by its suffix; nothing of a folder."""
+    name = _name_of(path)
+    return f"{GONE}/{name}" if PurePosixPath(name).suffix else GONE
 
 
 def _scrubbed(data: Any, names: frozenset[str]) -> Any:  # noqa: ANN401 - any JSON value
@@ -104,7 +119,7 @@ def _scrubbed(data: Any, names: frozenset[str]) -> Any:  # noqa: ANN401 - any JS
 
 
 def _scrub(text: str, names: frozenset[str]) -> str:
-    text = PATH.sub(lambda match: f"{GONE}/{match[0].rstrip('/').rpartition('/')[2]}", text)
+    text = PATH.sub(lambda match: _shortened(match[0]), text)
     for name in sorted(names, key=len, reverse=True):
         text = re.sub(
             rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", GONE, text, flags=re.IGNORECASE

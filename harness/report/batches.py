@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report.cast import level_axis, level_of, level_text, results_of, series_of
-from harness.report.formats import number, tick
+from harness.report.cast import doubt, level_axis, level_of, level_text, results_of, series_of
+from harness.report.formats import number, percent, tick
 from harness.report.panels import Panel
 from harness.report.style import MUTED, PAPER, caption, load_axis, log_axis, look, panel
 from harness.report.svg import inline_svg
@@ -89,8 +89,9 @@ def _tip(result: PointResult, cast: Cast) -> str:
     """The mean and the sizes that were executed most often."""
     executions = sum(result.executed_batches.values())
     often = sorted(result.executed_batches.items(), key=lambda item: -item[1])[:4]
-    shares = ", ".join(f"{size}: {count / executions:.0%}" for size, count in often)
-    return (
-        f"{cast.name(result.point.configuration)}, {level_text(result.point)}\n"
-        f"mean executed batch {number(result.executed_batch_mean)} ({shares})"
-    )
+    shares = ", ".join(f"{size}: {percent(count / executions)}" for size, count in often)
+    lines = [
+        f"{cast.name(result.point.configuration)}, {level_text(result.point)}",
+        f"mean executed batch {number(result.executed_batch_mean)} ({shares})",
+    ]
+    return "\n".join([*lines, *doubt(result)])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.patches import Rectangle
 
-from harness.report.cast import level_text, results_of, series_of
+from harness.report.cast import doubt, level_text, results_of, series_of
 from harness.report.formats import number, tick
 from harness.report.panels import Panel
 from harness.report.style import INK, MUTED, PAPER, PARTS, bars, look
@@ -74,7 +74,8 @@ def _panel(
             start = 0.0
             for (field, part), value, colour in zip(PART_NAMES.items(), values, PARTS, strict=True):
                 gid = f"tip-{len(tips)}"
-                tips[gid] = f"{label}\n{part}: {number(getattr(result.breakdown, field))} ms"
+                said = (label, f"{part}: {number(getattr(result.breakdown, field))} ms")
+                tips[gid] = "\n".join([*said, *doubt(result)])
                 if value > 0:
                     edge = MUTED if field == "server_other_ms" else PAPER
                     axes.add_patch(

@@ -21,6 +21,7 @@ __all__ = [
     "Cast",
     "Member",
     "cast_of",
+    "doubt",
     "level_axis",
     "level_of",
     "level_text",
@@ -195,4 +196,9 @@ def tip(cast: Cast, result: PointResult) -> str:
         if p99
         else f"p99 {result.percentiles[0.99].text} samples",
     ]
-    return "\n".join(lines if result.valid else [*lines, f"doubtful: {result.verdict}"])
+    return "\n".join([*lines, *doubt(result)])
+
+
+def doubt(result: PointResult) -> tuple[str, ...]:
+    """The line that a doubtful point has more than a valid one."""
+    return () if result.valid else (f"doubtful: {result.verdict}",)

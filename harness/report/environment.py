@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,10 +49,15 @@ def _run(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "run", record.run_id
     yield "seed", str(record.seed)
     if record.command:
-        yield "command", shlex.join(record.command)
+        yield "command", " ".join(map(_quoted, record.command))
     yield "harness", record.harness_version
     if record.git_revision:
         yield "git revision", record.git_revision
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell would need it; letters of any script need no quotes to be read."""
+    return word if re.fullmatch(r"[\w@%+=:,./…-]+", word) else shlex.quote(word)
 
 
 def _flat(facts: Mapping[str, Any], path: str = "", depth: int = 1) -> Iterator[tuple[str, str]]:

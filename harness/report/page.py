@@ -201,7 +201,7 @@ def _head(analysis: Analysis) -> dict[str, Any]:
         kinds = Counter(str(result.verdict) for result in results if not result.valid)
         counted = (
             f"{number(valid)} of {number(len(results))} points are valid; doubtful: "
-            + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+            + ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
         )
     server = " ".join(
         str(record.server[key]) for key in ("kind", "version") if record.server.get(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.report.cast import level_axis, level_of, level_text, results_of, series_of
+from harness.report.cast import doubt, level_axis, level_of, level_text, results_of, series_of
 from harness.report.formats import bounds, number
 from harness.report.panels import Panel
 from harness.report.style import HEAT, INK, PAPER, WARN, caption, load_axis, log_axis, look, panel
@@ -184,4 +184,4 @@ def _tip(result: PointResult) -> str:
             lines.append(f"p{q * 100:g} {number(interval.estimate)} ms ({bounds(interval)})")
         else:
             lines.append(f"p{q * 100:g} {percentile.text} samples")
-    return "\n".join(lines if result.valid else [*lines, f"doubtful: {result.verdict}"])
+    return "\n".join([*lines, *doubt(result)])

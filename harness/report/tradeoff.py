@@ -59,7 +59,7 @@ def _panel(
     notes = []
     if left_out:
         some = "point is" if left_out == 1 else "points are"
-        notes.append(f"{left_out:,} {some} not drawn: too few samples for a p99.")
+        notes.append(f"{left_out:,} {some} not drawn: no p99 can be given.")
     if not drawn:
         return Panel(cast.title(workload), "", None, tuple(notes))
     with look():

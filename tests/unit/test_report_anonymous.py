@@ -1,0 +1,151 @@
+"""An anonymous report holds nothing of host, user and paths, wherever they stood in the run."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from harness.archive import RunDirectory
+from harness.report import rebuild
+from harness.report.anonymous import anonymous_record, names_in
+from tests.pages import Page
+from tests.runs import Measured, with_record, write_run
+
+SMALL = """
+# measured for /srv/secret-project/models on buildbox-17
+model: cnn
+sweep: {instances: [1, 2], concurrency: [2, 8]}
+measure: {window: 300ms, passes: 3}
+"""
+SECRETS = ("buildbox-17", "alice", "bob", "secret-project", "/home/", "/srv/", "/Users/", "/var/")
+
+
+def telling(measured: Measured) -> Measured:
+    """A trial whose words tell of the machine it ran on."""
+    parameters = {"EXECUTION_ENV_PATH": {"string_value": "/home/alice/environments/server.tar.gz"}}
+    return with_record(
+        measured,
+        requested={**measured.record.requested, "parameters": parameters},
+        differences=("default_model_filename: /srv/secret-project/model.onnx on BUILDBOX-17",),
+        statistics_note="read by Bob",
+        warmup_reason="steady after 0.2 s",
+        failure="/var/lib/secret-project/server.log: alice's server died"
+        if measured.record.index == 3
+        else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    run = write_run(tmp_path_factory.mktemp("run"), SMALL, name="small", alter=telling)
+    record = run.record()
+    told = {
+        "command": (
+            "/home/alice/secret-project/.venv/bin/harness",
+            "run",
+            "../secret-project/quick.yaml",
+            "--output=/srv/secret-project/reports",
+        ),
+        "host": {**record.host, "hostname": "buildbox-17.example.org", "note": "bob@buildbox-17"},
+        "server": {**record.server, "options": ["--log=/Users/bob/secret-project/triton.log"]},
+        "model": {"cnn": {"source": "/srv/secret-project/cnn.keras", "accuracy": 0.98}},
+        "notes": ("kept in ~bob/secret-project/notes", "http://127.0.0.1:8000/v2 answered"),
+        "status_reason": "/srv/secret-project is full",
+    }
+    run.write_record(record.model_copy(update=told))
+    (run.logs / "server.log").write_text("alice@buildbox-17\n")
+    return run
+
+
+def everything(folder: Path) -> str:
+    """All that could be read in a folder, Parquet columns included."""
+    texts = []
+    for path in sorted(folder.rglob("*")):
+        texts.append(path.name)
+        if path.suffix == ".parquet":
+            texts += [str(pq.read_table(path).to_pydict()), str(pq.read_schema(path).metadata)]
+        elif path.is_file():
+            texts.append(path.read_text("utf-8"))
+    return "\n".join(texts)
+
+
+def test_the_run_itself_tells(run: RunDirectory) -> None:
+    """Or the tests below could not fail."""
+    rebuild(run)
+    told = everything(run.path).lower()
+    assert all(secret.lower() in told for secret in SECRETS)
+
+
+def test_an_anonymous_copy_does_not(run: RunDirectory, tmp_path: Path) -> None:
+    rebuild(run, tmp_path / "example", anonymous=True)
+    told = everything(tmp_path / "example").lower()
+    secrets = (*SECRETS, socket.gethostname().lower(), str(Path.home()) + "/", str(run.path))
+    if getpass.getuser() != "root":
+        secrets += (getpass.getuser().lower(),)
+    for secret in secrets:
+        assert secret.lower() not in told, secret
+
+
+def test_an_anonymous_report_in_place_does_not(run: RunDirectory) -> None:
+    rebuild(run, anonymous=True)
+    for name in ("index.html", "summary.csv", "trials.csv", "summary.json"):
+        told = (run.path / name).read_text("utf-8").lower()
+        for secret in (*SECRETS, str(run.path).lower()):
+            assert secret.lower() not in told, f"{secret} in {name}"
+    assert "buildbox-17" in (run.path / "run.json").read_text("utf-8")
+
+
+def test_the_measurements_stay_as_they_are(run: RunDirectory, tmp_path: Path) -> None:
+    open_analysis, _ = rebuild(run)
+    analysis, _ = rebuild(run, tmp_path / "example", anonymous=True)
+    assert [result.throughput for result in analysis.results] == [
+        result.throughput for result in open_analysis.results
+    ]
+    assert [result.key for result in analysis.results] == [
+        result.key for result in open_analysis.results
+    ]
+    assert analysis.record.seed == open_analysis.record.seed
+    assert analysis.record.host["cpu_model"] == "Simulated CPU"
+
+
+def test_what_is_left_still_makes_sense(run: RunDirectory, tmp_path: Path) -> None:
+    analysis, page = rebuild(run, tmp_path / "example", anonymous=True)
+    assert analysis.record.command == ("harness", "run", "quick.yaml", "--output=…")
+    assert analysis.record.notes[1] == "http://127.0.0.1:8000/v2 answered"
+    assert analysis.record.scenario == run.record().scenario
+    text = "\n".join(Page(page.read_text("utf-8")).lines)
+    assert "harness run quick.yaml --output=…" in text
+    assert "…/cnn.keras" in text
+    assert "hostname" not in text
+
+
+def test_a_made_copy_is_a_run_like_any_other(run: RunDirectory, tmp_path: Path) -> None:
+    rebuild(run, tmp_path / "one", anonymous=True)
+    rebuild(RunDirectory(tmp_path / "one"), tmp_path / "two", anonymous=True)
+    assert everything(tmp_path / "one") == everything(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("see /a/b.log: no", "see …/b.log: no"),
+        ("(/home/eve)", "(…)"),
+        ("1/2 of 3/4, 5 s/it, and/or", "1/2 of 3/4, 5 s/it, and/or"),
+        ("~/x/y ~eve/z ../up", "… … …"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("node-7 node-70 node-7.lan", "… node-70 ….lan"),
+        ("EVE and evening", "… and evening"),
+    ],
+)
+def test_the_rule(run: RunDirectory, before: str, after: str) -> None:
+    record = run.record().model_copy(
+        update={"host": {"hostname": "node-7"}, "notes": (before, "/home/eve/x"), "command": ()}
+    )
+    cleaned = anonymous_record(record, names_in([record]))
+    assert cleaned.notes[0] == after
+    assert json.loads(cleaned.model_dump_json())["host"] == {}

@@ -1,0 +1,336 @@
+"""The page: read strictly, compared with a golden text, and made from runs of every kind."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from harness.analysis import analyse
+from harness.analysis.ranking import rank
+from harness.analysis.verdicts import Verdict
+from harness.archive import Calibration, CalibrationRow, Outcome
+from harness.point import Point, Workload
+from harness.report.nothing import nothing_measured
+from harness.report.page import render_page
+from harness.report.rows import MOST_ROWS
+from tests.pages import Page, refuse_loose_ends, refuse_outside, refuse_unlike_policy
+from tests.runs import with_outcome, with_record, write_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.analysis.results import Analysis
+    from tests.runs import Measured
+
+GOLDEN = Path(__file__).parents[1] / "data" / "report"
+MIXED = """
+model: cnn
+sweep:
+  instances: [1, 2]
+  dynamic_batching: [null, {max_queue_delay_us: 500}]
+  protocol: [http, grpc]
+  concurrency: [1, 4, 16]
+  rate: [400]
+measure: {window: 500ms, passes: 3}
+slo: {p99: 30ms, errors: 0}
+"""
+ONE = """
+model: cnn
+sweep: {concurrency: [4]}
+measure: {window: 600ms, passes: 3}
+"""
+HOSTILE = "</style></title><script>alert(1)</script>{{ 7 * 7 }}\"'$x_1$<img src=http://x>"
+
+
+def faults(measured: Measured) -> Measured:
+    """Trials that failed, wrong answers and timeouts, each in one place."""
+    point = measured.record.point
+    batched = point.configuration.dynamic_batching is not None
+    if point.configuration.instances == 2 and point.workload.protocol == "http" and not batched:
+        return with_record(
+            measured,
+            failure="the server did not load the model: no room",
+            window_start_ns=None,
+            window_end_ns=None,
+            statistics=None,
+        )
+    if point.key == "cnn-i2-d500-grpc-b1-c16":
+        return with_outcome(measured, Outcome.WRONG_ANSWER, 0.02)
+    if point.key == "cnn-i1-nodyn-grpc-b1-c4":
+        return with_outcome(measured, Outcome.TIMEOUT, 0.01)
+    return measured
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    return analyse(write_run(tmp_path_factory.mktemp("mixed"), MIXED, name="mixed", alter=faults))
+
+
+@pytest.fixture(scope="module")
+def html(mixed: Analysis) -> str:
+    return render_page(mixed)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    return analyse(write_run(tmp_path_factory.mktemp("one"), ONE, name="one"))
+
+
+def with_run(analysis: Analysis, **changes: Any) -> Analysis:
+    return replace(analysis, record=analysis.record.model_copy(update=changes))
+
+
+def many(analysis: Analysis, points: int) -> Analysis:
+    """The same measurements under ever more configurations and workloads."""
+    results = []
+    for place in range(points):
+        original = analysis.results[place % len(analysis.results)]
+        turn = place // len(analysis.results)
+        configuration = original.point.configuration.model_copy(
+            update={"instances": turn // 10 + 1}
+        )
+        workload = Workload(batch_size=turn % 10 + 1)
+        point = Point(configuration=configuration, workload=workload, load=original.point.load)
+        results.append(replace(original, point=point))
+    return replace(
+        analysis, results=tuple(results), workloads=rank(results, analysis.slo), drift=None
+    )
+
+
+def check(text: str) -> Page:
+    page = Page(text)
+    assert not page.problems
+    refuse_outside(page)
+    refuse_loose_ends(page)
+    refuse_unlike_policy(page)
+    return page
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing(html: str) -> None:
+    page = check(html)
+    assert len(page.all("svg")) > 20
+    assert all("scope" in header.attributes for header in page.all("th"))
+    assert [
+        element.attributes["name"] for element in page.all("meta") if "name" in element.attributes
+    ]
+
+
+def test_the_text_of_the_page(html: str, golden: Callable[[Path, str], None]) -> None:
+    golden(GOLDEN / "mixed.txt", "\n".join(Page(html).lines) + "\n")
+
+
+def test_the_same_run_is_the_same_page(mixed: Analysis, html: str) -> None:
+    assert render_page(mixed) == html
+
+
+def test_the_answer_comes_first(html: str) -> None:
+    headings = [line for line in Page(html).lines if line in {"The answer", "Every point"}]
+    assert headings == ["The answer", "Every point"]
+    sections = re.findall(r'<section id="([^"]*)"', html)
+    assert sections[0] == "answer"
+    assert sections[-1] == "environment"
+
+
+def test_the_contents_are_the_sections(html: str) -> None:
+    links = re.findall(r'<a href="#([^"]*)"', html)
+    assert links == re.findall(r'<section id="([^"]*)"', html)
+
+
+def test_every_doubtful_point_is_drawn_hollow(mixed: Analysis, html: str) -> None:
+    """In every figure with marks, a mark is hollow where its tip says doubtful, and only there."""
+    rules = dict(re.findall(r"\.(f\d+)\{([^}]*)\}", html))
+    figures = [ET.fromstring(text) for text in re.findall(r"<svg .*?</svg>", html, re.DOTALL)]
+    seen = {"hollow": 0, "filled": 0}
+    for figure in figures:
+        for group in figure.iter("g"):
+            marks = [use for use in group.iter("use") if "fill:" in rules[use.get("class", "")]]
+            if len(group) == 0 or group[0].tag != "title" or not marks:
+                continue
+            hollow = "fill:var(--paper)" in rules[marks[0].get("class", "")]
+            assert hollow == ("doubtful" in (group[0].text or "")), group[0].text
+            seen["hollow" if hollow else "filled"] += 1
+    assert seen["hollow"] > 10
+    assert seen["filled"] > 10
+
+
+def test_every_doubtful_point_is_doubtful_in_the_table(mixed: Analysis, html: str) -> None:
+    doubtful = [result for result in mixed.results if not result.valid]
+    lines = Page(html).lines
+    assert sum("○ doubtful" in line for line in lines) == len(doubtful) > 5
+    for result in doubtful:
+        assert any(result.reasons[0] in line for line in lines), result.key
+
+
+def test_a_doubtful_cell_of_a_heat_map_has_a_hollow_mark(mixed: Analysis, html: str) -> None:
+    heat = html.partition('<section id="heat"')[2].partition("</section>")[0]
+    wanted = sum(not result.valid and result.throughput.estimate > 0 for result in mixed.results)
+    assert len(re.findall(r">○ [\d.,]+</text>", heat)) == wanted
+
+
+def test_a_run_that_is_not_valid_says_so_first(mixed: Analysis, html: str) -> None:
+    lines = Page(html).lines
+    banner = next(place for place, line in enumerate(lines) if line.startswith("Wrong answers in"))
+    assert banner < lines.index("The answer")
+    assert "are valid" not in html
+
+
+def test_a_percentile_with_too_few_samples_says_how_many_it_needs(one: Analysis) -> None:
+    (result,) = one.results
+    short = {
+        q: replace(percentile, interval_ms=None, samples=300, needs=459)
+        if q == 0.99
+        else percentile
+        for q, percentile in result.percentiles.items()
+    }
+    doubtful = replace(
+        result, percentiles=short, verdict=Verdict.TOO_FEW_SAMPLES, reasons=("p99 needs 459",)
+    )
+    page = check(
+        render_page(replace(one, results=(doubtful,), workloads=rank([doubtful], one.slo)))
+    )
+    text = "\n".join(page.lines)
+    assert "| needs 459 |" in text
+    assert "p99 at 4: needs 459 samples." in text
+    assert "1 point is not drawn: no p99 can be given." in text
+
+
+def test_one_point_makes_a_page(one: Analysis) -> None:
+    page = check(render_page(one))
+    text = "\n".join(page.lines)
+    assert "The point is valid." in text
+    assert "the default is the best" in text
+    assert "Not proved: the generator was not measured" in text
+    assert 'id="heat"' not in render_page(one)
+
+
+def test_ten_thousand_points_make_a_page_that_a_browser_can_show(
+    one: Analysis, mixed: Analysis
+) -> None:
+    sound = replace(mixed, results=tuple(r for r in mixed.results if r.passes == 3))
+    text = render_page(many(sound, 10_000))
+    page = check(text)
+    assert len(text) < 6_000_000
+    assert (
+        len([row for row in page.all("tr") if "point" in row.attributes.get("class", "")])
+        == MOST_ROWS
+    )
+    assert "Here are the first 1,000 of 10,000 points." in text
+    assert "The first 8 of 10 workloads are drawn." in text
+    assert len(page.all("svg")) - text.count('class="key') < 120
+
+
+def test_a_run_without_a_trial_says_why(one: Analysis) -> None:
+    record = one.record.model_copy(
+        update={"status": "failed", "status_reason": "the port 8000 is taken"}
+    )
+    page = check(render_page(nothing_measured(record)))
+    assert "Nothing was measured" in page.lines
+    assert "the port 8000 is taken" in page.lines
+    assert "Environment" in page.lines
+    assert "The answer" not in page.lines
+
+
+def test_where_nothing_qualifies_the_card_says_why(mixed: Analysis) -> None:
+    strict = mixed.slo.model_copy(update={"p99_s": 0.0001})
+    analysis = replace(mixed, slo=strict, workloads=rank(mixed.results, strict))
+    page = check(render_page(analysis))
+    assert page.lines.count("No configuration qualifies") == 2
+    assert any("no level meets the SLO" in line for line in page.lines)
+    assert not page.all("button")
+
+
+def test_a_tie_with_the_default_is_called_one(mixed: Analysis) -> None:
+    workload = mixed.workloads[0]
+    assert workload.gain is not None
+    tied = replace(workload, gain=replace(workload.gain, estimate=1.01, low=0.97, high=1.05))
+    page = check(
+        render_page(
+            replace(mixed, workloads=(replace(tied, gain_is_tie=True), *mixed.workloads[1:]))
+        )
+    )
+    place = page.lines.index("Against the default")
+    assert page.lines[place + 1] == "tie"
+    assert page.lines[place + 2].startswith("−3.0 % to +5.0 %")
+
+
+def test_a_gain_has_its_interval(mixed: Analysis) -> None:
+    workload = mixed.workloads[0]
+    assert workload.gain is not None
+    gain = replace(workload.gain, estimate=1.384, low=1.31, high=1.452)
+    page = check(
+        render_page(replace(mixed, workloads=(replace(workload, gain=gain), *mixed.workloads[1:])))
+    )
+    place = page.lines.index("Against the default")
+    assert page.lines[place + 1 : place + 3] == ["+38 %", "+31 % to +45 %"]
+
+
+def test_what_the_generator_can_do_stands_beside_every_point(mixed: Analysis) -> None:
+    rows = tuple(
+        CalibrationRow(
+            protocol=protocol, batch_size=1, ceiling_users=32, ceiling_rps=10_000.0,
+            client_cpu_ms=0.21, null_ms_p50=0.61, own_ms=0.33, sleep_ms=50.0, sleep_excess_ms=0.4,
+            sleep_sd_ms=0.2, users=16, in_flight=in_flight,
+        )
+        for protocol, in_flight in (("http", 15.8), ("grpc", 9.6))
+    )  # fmt: skip
+    calibration = Calibration(clock_resolution_ns=1, rows=rows)
+    lines = check(render_page(with_run(mixed, calibration=calibration))).lines
+    assert any(
+        line.startswith("| HTTP, client batch 1 |") and line.endswith("| proved") for line in lines
+    )
+    assert any(
+        line.startswith("| gRPC, client batch 1 |") and line.endswith("| only 60 %")
+        for line in lines
+    )
+    (row,) = [line for line in lines if "recommended" in line and "2 instances" in line]
+    result = next(r for r in mixed.results if r.key == "cnn-i2-d500-http-b1-c16")
+    share = result.requests / result.window_s / 10_000
+    assert f"| {share:.0%} |".replace("%", " %") in row
+
+
+def test_hostile_names_are_only_text(mixed: Analysis) -> None:
+    """Whatever stands in a run's files is shown, and never run."""
+
+    def renamed(point: Point) -> Point:
+        configuration = point.configuration.model_copy(update={"model": HOSTILE})
+        return point.model_copy(update={"configuration": configuration})
+
+    results = [
+        replace(result, point=renamed(result.point), reasons=tuple(HOSTILE for _ in result.reasons))
+        for result in mixed.results
+    ]
+    trials = tuple(
+        trial.model_copy(
+            update={
+                "point": renamed(trial.point),
+                "requested": {**trial.requested, "name": HOSTILE, HOSTILE: HOSTILE},
+            }
+        )
+        for trial in mixed.trial_records
+    )
+    record = mixed.record.model_copy(
+        update={
+            "name": HOSTILE,
+            "scenario_text": HOSTILE,
+            "command": (HOSTILE,),
+            "host": {HOSTILE: HOSTILE, "cpu_model": HOSTILE},
+            "notes": (HOSTILE,),
+        }
+    )
+    analysis = replace(
+        mixed,
+        record=record,
+        results=tuple(results),
+        trial_records=trials,
+        workloads=rank(results, mixed.slo),
+    )
+    page = check(render_page(analysis))
+    assert len(page.all("script")) == len(page.all("style")) == 1
+    assert not page.all("img")
+    assert any("49" not in line and "{{ 7 * 7 }}" in line for line in page.lines)
+    assert sum(HOSTILE in " ".join(line.split()) for line in page.lines) > 5
