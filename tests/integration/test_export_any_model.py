@@ -12,7 +12,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli import app, verbs
 from harness.point import DynamicBatching, ServerConfiguration
 from harness.reference import read_reference
 from harness.repository.configuration import differences, with_server_configuration
@@ -65,6 +65,7 @@ FILES: dict[str, tuple[Callable[[Path], Path], tuple[object, ...]]] = {
 
 def export(*options: object) -> None:
     """The command, in this process: two dozen of them would otherwise import ONNX Runtime each."""
+    assert "export" in verbs.__all__  # gathering the verbs has registered it
     done = CliRunner().invoke(app, ["export", *map(str, options)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
 
