@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_panels"]
 
+# Below this many requests an execution, requests are put together only now and then.
+LEAST_COMBINED = 1.05
+
 
 def batch_panels(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Panel]:
     """One panel a workload and kind of load."""
@@ -82,7 +85,24 @@ def _panel(
             description=" ".join(f"{text}." for text in tips.values()).replace("\n", ", "),
             tips=tips,
         )
-    return Panel(cast.title(workload), "", svg)
+    return Panel(cast.title(workload), "", svg, _verdict(results, workload, cast))
+
+
+def _verdict(
+    results: Sequence[PointResult], workload: WorkloadResult, cast: Cast
+) -> tuple[str, ...]:
+    """Whether batching works, in a sentence: what the best configuration executes at its best level."""
+    best = workload.winner.best if workload.winner else None
+    if best is None or best.executed_batch_mean is None or best not in results:
+        return ()
+    size = workload.workload.batch_size
+    combined = best.executed_batch_mean / size
+    said = (
+        f"each execution takes {number(combined)} requests together on average"
+        if combined >= LEAST_COMBINED
+        else "each execution takes one request"
+    )
+    return (f"{cast.name(best.point.configuration)} at {level_text(best.point)}: {said}.",)
 
 
 def _tip(result: PointResult, cast: Cast) -> str:
