@@ -163,3 +163,15 @@ def of_type(path: Path, kind: int, dims: list[str | int]) -> Path:
         [tensor("x", kind, dims)],
         [tensor("y", kind, dims)],
     )
+
+
+def convolution(path: Path, *, batch: str | int = "batch") -> Path:
+    """One convolution over a picture of 6 by 6, for what only convolutions go through."""
+    kernel = np.random.default_rng(8).normal(size=(2, 1, 3, 3)).astype(np.float32)
+    return save(
+        path,
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, [batch, 1, 6, 6])],
+        [tensor("y", TensorProto.FLOAT, [batch, 2, 4, 4])],
+        {"w": kernel},
+    )

@@ -72,6 +72,12 @@ def predict(
 
     from harness.repository.images import read_image
 
+    if "/" in host:
+        raise UsageError(
+            f"{host} is not the address of a gRPC endpoint",
+            where="--host",
+            remedy="Give HOST or HOST:PORT, such as 127.0.0.1:8001",
+        )
     address = host if ":" in host else f"{host}:{GRPC_PORT}"
     with triton.InferenceServerClient(
         address, channel_args=[("grpc.enable_http_proxy", 0)]

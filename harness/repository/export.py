@@ -175,7 +175,13 @@ def _weights(source: Source, target: Target, scratch: Path) -> Path:
     if target.precision == "float32":
         return source.graph.path
     converted = scratch / "model.onnx"
-    write_precision(source.graph.path, converted, target.precision, source.reference.inputs)
+    write_precision(
+        source.graph.path,
+        converted,
+        target.precision,
+        source.reference.inputs,
+        batched=source.batched,
+    )
     return converted
 
 

@@ -50,7 +50,9 @@ class Loss:
     examples: int
 
 
-def write_precision(source: Path, target: Path, precision: Precision, calibration: Arrays) -> None:
+def write_precision(
+    source: Path, target: Path, precision: Precision, calibration: Arrays, *, batched: bool
+) -> None:
     """Write a variant of an ONNX model.
 
     float16 converts weights and arithmetic and keeps the types of inputs and outputs. int8 quantises
@@ -63,6 +65,7 @@ def write_precision(source: Path, target: Path, precision: Precision, calibratio
         target: the file to write.
         precision: ``float16`` or ``int8``.
         calibration: example inputs by tensor name, shape (examples, *dims).
+        batched: the model has a batch dimension.
 
     Raises:
         UsageError: the model cannot be converted, or has nothing to convert.
@@ -72,7 +75,7 @@ def write_precision(source: Path, target: Path, precision: Precision, calibratio
             if precision == "float16":
                 _write_float16(source, target)
             else:
-                _write_int8(source, target, calibration)
+                _write_int8(source, target, _one_by_one(calibration, batched=batched))
     except UsageError:
         raise
     except Exception as error:  # the converters raise whatever they stumble over
@@ -99,7 +102,15 @@ def _write_float16(source: Path, target: Path) -> None:
     onnx.save(converted, str(target))
 
 
-def _write_int8(source: Path, target: Path, calibration: Arrays) -> None:
+def _one_by_one(inputs: Arrays, *, batched: bool) -> Iterator[Arrays]:
+    """The examples that calibrate, each as the model takes one."""
+    count = min(CALIBRATION_EXAMPLES, len(next(iter(inputs.values()))))
+    for row in range(count):
+        rows: slice | int = slice(row, row + 1) if batched else row
+        yield {name: np.asarray(array[rows]) for name, array in inputs.items()}
+
+
+def _write_int8(source: Path, target: Path, calibration: Iterator[Arrays]) -> None:
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -112,15 +123,8 @@ def _write_int8(source: Path, target: Path, calibration: Arrays) -> None:
     class Examples(CalibrationDataReader):  # type: ignore[misc]
         """One example at a time, as the quantiser asks for them."""
 
-        def __init__(self) -> None:
-            count = min(CALIBRATION_EXAMPLES, len(next(iter(calibration.values()))))
-            self._rows: Iterator[Arrays] = iter(
-                {name: array[row : row + 1] for name, array in calibration.items()}
-                for row in range(count)
-            )
-
         def get_next(self) -> Arrays | None:
-            return next(self._rows, None)
+            return next(calibration, None)
 
     operators = {node.op_type for node in onnx.load(str(source)).graph.node}
     prepared = target.with_name("prepared.onnx")

@@ -43,6 +43,7 @@ OPTIONS: dict[str, tuple[object, ...]] = {
     "priorities": ("--priority-levels", 3),
     "small_batches": ("--max-batch-size", 4),
     "instances": ("--instances", 2),
+    "response_cache": ("--response-cache",),
     "threads": ("--threads", 2, "--inter-op-threads", 2),
     "warmup": ("--warmup", "1,2,4,64"),
     "no_warmup": ("--warmup", ""),

@@ -121,10 +121,11 @@ def test_what_cannot_be_sent_is_refused_with_the_way_out(
         ((text,), f"{text}: cannot be read (not a picture)"),
         ((tmp_path / "none.png",), "none.png: cannot be read (no such file)"),
         ((nan,), f"{nan}: holds NaN or infinity"),
+        ((picture, "--host", "http://127.0.0.1:8001"), "is not the address of a gRPC endpoint"),
         ((picture, "--model", "none"), "the server has no model none ready"),
         ((picture, "--model", "lookup"), "the model has several inputs"),
     ):
-        done = harness("predict", *arguments, "--host", host, code=2)
+        done = harness("predict", "--host", host, *arguments, code=2)
         assert sentence in done.stderr
         assert done.stdout == ""
         assert "Traceback" not in done.stderr

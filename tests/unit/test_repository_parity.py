@@ -105,7 +105,7 @@ def test_a_variant_is_a_model_of_its_own_that_answers_nearly_alike(
     source = onnx_models.linear(tmp_path / "m.onnx")
     x = np.random.default_rng(1).uniform(size=(40, 8)).astype(np.float32)
     target = tmp_path / "variant.onnx"
-    write_precision(source, target, precision, {"x": x})
+    write_precision(source, target, precision, {"x": x}, batched=True)
     right = answers_of(OnnxSession(source), {"x": x}, batched=True)["y"]
     answers = answers_of(OnnxSession(target), {"x": x}, batched=True)["y"]
     worst = np.abs(answers - right).max()
@@ -123,3 +123,17 @@ def test_examples_go_one_by_one_without_a_batch_dimension(tmp_path: Path) -> Non
     matrix = np.random.default_rng(1).normal(size=(6, 4, 5)).astype(np.float32)
     answers = answers_of(session, {"matrix": matrix}, batched=False)
     assert np.array_equal(answers["largest"], matrix.max(axis=2))
+
+
+@pytest.mark.parametrize(("batch", "batched"), [("batch", True), (1, False)])
+def test_a_convolution_is_calibrated_with_and_without_a_batch_dimension(
+    tmp_path: Path, batch: str | int, *, batched: bool
+) -> None:
+    source = onnx_models.convolution(tmp_path / "m.onnx", batch=batch)
+    shape = (20, 1, 6, 6) if batched else (20, 1, 1, 6, 6)
+    inputs = {"x": np.random.default_rng(1).uniform(size=shape).astype(np.float32)}
+    target = tmp_path / "int8.onnx"
+    write_precision(source, target, "int8", inputs, batched=batched)
+    right = answers_of(OnnxSession(source), inputs, batched=batched)["y"]
+    answers = answers_of(OnnxSession(target), inputs, batched=batched)["y"]
+    assert 0 < np.abs(answers - right).max() < 0.2
