@@ -102,8 +102,8 @@ def train(
     scikit-learn. 70 % of the examples are learnt from, 10 % watched, 20 % held back for the test.
 
     The folder appears whole, or not at all: model.keras, model.onnx, saved_model/, reference.npz (test
-    images with Keras' answers) and training.json (how it was made). The same seed gives the same
-    figures on the same machine.
+    images with Keras' answers), training.json (how it was made) and index.html (curves, confusion
+    matrix, figures by class). The same seed gives the same figures on the same machine.
 
     [bold]Examples[/bold]
 
@@ -113,7 +113,7 @@ def train(
 
       harness train --data my.npz --early-stopping --epochs 50
 
-      harness train --config build/tuning/cnn/best.yaml
+      harness train --config build/tuning/best-cnn.yaml
 
     [bold]Exit codes[/bold]: 0 done; 2 bad data or settings; 3 TensorFlow missing or no room; 130
     interrupted (nothing is left behind).
@@ -145,6 +145,7 @@ def _train(settings: Settings, folder: Path) -> None:
     from harness.models.framework import load_keras, require
     from harness.models.networks import check_network
     from harness.models.record import RECORD, write_model
+    from harness.report.training import write_training_page
 
     check_network(settings.network)
     check_replaceable(folder, RECORD)
@@ -154,7 +155,7 @@ def _train(settings: Settings, folder: Path) -> None:
     parts = split(prepare(settings), settings.seed)
     trained = _fit(settings, parts)
     with note.status("writing the model"):
-        record = write_model(folder, settings, parts, trained)
+        record = write_model(folder, settings, parts, trained, finish=write_training_page)
     _show(record, folder)
 
 

@@ -16,9 +16,9 @@ from harness.cli.console import note, out
 
 if TYPE_CHECKING:
     from harness.models.dataset import Dataset
-    from harness.models.settings import Settings
     from harness.models.journal import Journal
-    from harness.models.tuning_record import TuningRecord
+    from harness.models.settings import Settings
+    from harness.models.tuning_record import Spread, TuningRecord
 
 __all__ = ["tune"]
 
@@ -99,7 +99,7 @@ def tune(
 
     Several values are given with commas. Every combination is fitted once a fold and judged on the
     part held out; the test data is never touched. Without values a grid of four networks is searched,
-    which takes about six minutes on two cores.
+    which takes about five minutes on two cores.
 
     Interrupted, the same command goes on after the last finished fit. The folder then holds tuning.json,
     a page, and best.yaml (and one for the best of each network), to be given to harness train.
@@ -139,9 +139,11 @@ def tune(
     where = {name: place for name, place in where.items() if name not in given}
     chosen = _candidates(values | given, where, method, candidates)
     from harness.models.tuning_record import write_tuning
+    from harness.report.tuning import write_tuning_page
 
     record = _tune(chosen, method, folds, output)
     write_tuning(record, output)
+    write_tuning_page(output)
     _show(record, output)
 
 
@@ -253,36 +255,29 @@ def _cross_validate(
             raise
 
 
-def _show(record: TuningRecord, output: Path) -> None:
-    from rich.table import Table
+def _percent(figure: Spread) -> str:
+    return f"{figure.mean * 100:.1f} ± {figure.std * 100:.1f}"
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", "network", "batch", "rate", "L1", "L2", "epochs"):
-        table.add_column(title)
-    for title in ("accuracy", "macro recall", "macro F1", "ms", "images/s"):
-        table.add_column(title, justify="right")
+
+TITLES = "  network   batch    rate      L1      L2  epochs     accuracy       recall           F1"
+
+
+def _show(record: TuningRecord, output: Path) -> None:
+    out.print(f"{TITLES}       ms  images/s", markup=False)
     for result in record.candidates:
-        settings = result.settings
-        table.add_row(
-            "*" if result.front else "",
-            settings.network,
-            str(settings.batch_size),
-            f"{settings.learning_rate:g}",
-            f"{settings.l1:g}",
-            f"{settings.l2:g}",
-            str(settings.epochs),
-            f"{result.accuracy.mean:.4f} ± {result.accuracy.std:.4f}",
-            f"{result.recall_macro.mean:.4f} ± {result.recall_macro.std:.4f}",
-            f"{result.f1_macro.mean:.4f} ± {result.f1_macro.std:.4f}",
-            f"{result.cost.latency_ms:.3f}",
-            f"{result.cost.throughput:,.0f}",
+        settings, cost = result.settings, result.cost
+        out.print(
+            f"{'*' if result.front else ' '} {settings.network:<9} {settings.batch_size:>5}"
+            f" {settings.learning_rate:>7g} {settings.l1:>7g} {settings.l2:>7g} {settings.epochs:>7}"
+            f" {_percent(result.accuracy):>12} {_percent(result.recall_macro):>12}"
+            f" {_percent(result.f1_macro):>12} {cost.latency_ms:>8.3f} {cost.throughput:>9,.0f}",
+            markup=False,
         )
-    out.print(table)
     near = sum(result.near_best for result in record.candidates) - 1
     minutes, seconds = divmod(round(record.duration_s), 60)
     lines = [
-        f"mean ± standard deviation over {record.folds} folds; ms of one image on one thread",
-        "* on the Pareto front of accuracy against latency",
+        f"in %, mean ± standard deviation over {record.folds} folds; recall and F1 are macro means",
+        "ms: one image on one thread; images/s: batches of 32; *: on the front of accuracy and ms",
         f"{near} more within one standard error of the best",
         f"{record.fits} fits in {minutes} min {seconds:02d} s"
         + (f", {record.reused_fits} of them done before" if record.reused_fits else ""),

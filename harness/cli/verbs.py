@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from harness.cli import export, predict, report, run, serve, server, train, tune
+from harness.cli import export, predict, report, run, serve, server, study, train, tune
 
-__all__ = ["export", "predict", "report", "run", "serve", "server", "train", "tune"]
+__all__ = ["export", "predict", "report", "run", "serve", "server", "study", "train", "tune"]

@@ -84,6 +84,18 @@ class Split:
     validation: Dataset
     test: Dataset
 
+    def without_test(self) -> Dataset:
+        """Training and validation data together."""
+        train, validation = self.train, self.validation
+        return Dataset(
+            train.name,
+            np.concatenate([train.x, validation.x]),
+            np.concatenate([train.y, validation.y]),
+            train.classes,
+            train.rows,
+            train.dropped,
+        )
+
 
 def clean(raw: RawData) -> Dataset:
     """Leave out what cannot be learnt from and count it, then normalise and shape the rest.

@@ -39,6 +39,7 @@ from harness.point import Frozen
 from harness.reference import Reference, write_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from harness.models.dataset import Split
@@ -72,7 +73,7 @@ class TrainingRecord(Frozen):
         confusion: of the test part, true class by predicted class.
         history: one row an epoch.
         parity: largest absolute difference from Keras' answers on the test part, by file.
-        files: SHA-256 of every file, by path within the folder.
+        files: SHA-256 of every file but the record and the page, by path within the folder.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -96,8 +97,16 @@ class TrainingRecord(Frozen):
     files: dict[str, str] = Field(default_factory=dict)
 
 
-def write_model(path: Path, settings: Settings, parts: Split, trained: Trained) -> TrainingRecord:
+def write_model(
+    path: Path,
+    settings: Settings,
+    parts: Split,
+    trained: Trained,
+    finish: Callable[[Path], object] | None = None,
+) -> TrainingRecord:
     """Write the folder of a trained model, whole or not at all; an older one is replaced at the end.
+
+    ``finish`` is given the filled folder before it takes its place, such as to add a page to it.
 
     Raises:
         UsageError: ``path`` holds something that is not a model of ours.
@@ -148,6 +157,8 @@ def write_model(path: Path, settings: Settings, parts: Split, trained: Trained) 
             files=_digests(folder),
         )
         (folder / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        if finish:
+            finish(folder)
     return record
 
 

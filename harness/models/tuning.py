@@ -11,9 +11,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from harness.models.dataset import Dataset, refuse_small_classes, split
+from harness.models.dataset import refuse_small_classes, split
 from harness.models.evaluation import evaluate
 from harness.models.training import probabilities, train_network
 from harness.models.tuning_record import CandidateResult, Spread
@@ -21,6 +19,7 @@ from harness.models.tuning_record import CandidateResult, Spread
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from harness.models.dataset import Dataset
     from harness.models.journal import Journal
     from harness.models.serving_cost import ServingCost
     from harness.models.settings import Settings
@@ -69,15 +68,7 @@ def cross_validate(
     """
     from sklearn.model_selection import StratifiedKFold
 
-    parts = split(data, seed)
-    pool = Dataset(
-        data.name,
-        np.concatenate([parts.train.x, parts.validation.x]),
-        np.concatenate([parts.train.y, parts.validation.y]),
-        data.classes,
-        data.rows,
-        data.dropped,
-    )
+    pool = split(data, seed).without_test()
     refuse_small_classes(pool, folds, f"fewer than the {folds} folds once the test data is out")
     digest = _digest(pool)
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)

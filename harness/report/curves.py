@@ -38,11 +38,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis shows, and how: ``linear``, ``log``, or (x only) ``doubling``."""
+    """What an axis shows, and how: ``linear``, ``log``, or (x only) ``doubling``.
+
+    ``highest`` is the least that a linear y axis reaches up to, so that panels can be compared.
+    """
 
     label: str
     scale: Literal["linear", "log", "doubling"] = "linear"
     from_zero: bool = False
+    highest: float = 0.0
 
 
 def curve_panel(
@@ -111,7 +115,7 @@ def _scale_y(axes: Axes, curves: Sequence[Curve], y: Axis) -> None:
         log_axis(axes, "y", min(positive) / 1.25, max(positive) * 1.25)
         return
     if y.from_zero and drawn:
-        axes.set_ylim(0, max(drawn) * 1.08 or 1.0)
+        axes.set_ylim(0, max(*drawn, y.highest) * 1.08 or 1.0)
     axes.yaxis.set_major_formatter(lambda value, _: tick(value))
 
 
