@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "open_journal"]
 
 
+# How every line begins, by which one that was cut short is known.
+LINE_START = b'{"key": '
+
+
 @dataclass
 class Journal:
     """Finished pieces by key; each new one is on the disk before :meth:`add` returns."""
@@ -77,9 +81,12 @@ def open_journal(path: Path) -> Iterator[Journal]:
                 remedy="Wait for it, or choose another folder with --output",
             ) from error
         file.seek(0)
-        *whole, _cut = file.read().split(b"\n")
+        *whole, cut = file.read().split(b"\n")
+        entries = dict(_entry(line, path) for line in whole)
+        if not LINE_START.startswith(cut[: len(LINE_START)]):
+            raise _foreign(path)
         file.truncate(sum(len(line) + 1 for line in whole))
-        yield Journal(file, dict(_entry(line, path) for line in whole))
+        yield Journal(file, entries)
 
 
 def _entry(line: bytes, path: Path) -> tuple[str, dict[str, Any]]:
@@ -87,8 +94,12 @@ def _entry(line: bytes, path: Path) -> tuple[str, dict[str, Any]]:
         entry = json.loads(line)
         return entry.pop("key"), entry
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(
-            "holds a line that is no finished fit",
-            where=str(path),
-            remedy="Remove the file to start anew, or choose another folder with --output",
-        ) from error
+        raise _foreign(path) from error
+
+
+def _foreign(path: Path) -> UsageError:
+    return UsageError(
+        "holds a line that is no finished fit",
+        where=str(path),
+        remedy="Remove the file to start anew, or choose another folder with --output",
+    )
