@@ -10,12 +10,12 @@ import typer
 
 from harness.cli import app
 from harness.cli.console import note, out
-from harness.cli.export_source import backend_for, name_of, one_source, read_source
+from harness.cli.export_source import backend_for, batching_for, name_of, one_source, read_source
 from harness.cli.export_values import ranges, shapes, sizes, version_policy
-from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.repository.export import Exported
+    from harness.repository.options import ServingOptions
 
 __all__ = ["export"]
 
@@ -272,7 +272,7 @@ def export(
         backend=backend_for(backend, server, image),
         image=image,
         max_batch_size=max_batch_size,
-        dynamic_batching=_dynamic_batching(
+        dynamic_batching=batching_for(
             dynamic_batching,
             DynamicBatching(
                 max_queue_delay_us=max_queue_delay_us,
@@ -321,21 +321,12 @@ def export(
             model = read_source(kind_of_source, path, options, inputs, opset, Path(scratch))
         with note.status("Comparing the answers with the reference"):
             done = export_model(model, output, target)
-    _show(done)
+    _show(done, options)
 
 
-def _dynamic_batching(wanted: bool, batching: Any) -> Any:  # noqa: ANN401 - imported late
-    from harness.point import DynamicBatching
+def _show(done: Exported, options: ServingOptions) -> None:
+    from harness.repository.formats import older_images
 
-    if not wanted and batching != DynamicBatching():
-        raise UsageError(
-            "--no-dynamic-batching leaves nobody to wait, prefer a batch size or keep an order",
-            remedy="Leave it out, or the options of dynamic batching",
-        )
-    return batching if wanted else None
-
-
-def _show(done: Exported) -> None:
     parity, loss = done.parity, done.loss
     out.print(
         f"largest absolute difference from the reference: {parity.largest_difference:.2g}"
@@ -345,4 +336,7 @@ def _show(done: Exported) -> None:
         out.print(f"loss of {loss.measure}: {loss.loss:.2%} ({loss.examples} examples)")
     if done.accuracy is not None:
         out.print(f"accuracy: {done.accuracy:.4f}")
-    out.print(str(done.model.folder))
+    record = done.model.record
+    if warning := older_images(options, record["opset"], record["ir_version"]):
+        note.print(f"note: {warning}", markup=False)
+    out.print(str(done.model.folder), markup=False)

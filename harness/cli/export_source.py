@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.point import DynamicBatching
     from harness.repository.options import Backend, ServingOptions
     from harness.repository.source import Examples, Source
 
-__all__ = ["backend_for", "name_of", "one_source", "read_source"]
+__all__ = ["backend_for", "batching_for", "name_of", "one_source", "read_source"]
 
 
 def backend_for(backend: Backend | None, server: str | None, image: str | None) -> Backend:
@@ -27,6 +28,16 @@ def backend_for(backend: Backend | None, server: str | None, image: str | None) 
             remedy="Leave --backend out, or serve it with --server container",
         )
     return backend or ("python" if embedded else "onnxruntime")
+
+
+def batching_for(wanted: bool, batching: DynamicBatching) -> DynamicBatching | None:
+    """Return the dynamic batching that is meant, or refuse options of what is not wanted."""
+    if not wanted and batching != type(batching)():
+        raise UsageError(
+            "--no-dynamic-batching leaves nobody to wait, prefer a batch size or keep an order",
+            remedy="Leave it out, or the options of dynamic batching",
+        )
+    return batching if wanted else None
 
 
 def one_source(

@@ -11,7 +11,7 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from harness.repository.options import Backend, GraphOptimization, ServingOptions
 
-__all__ = ["FORMATS", "GRAPH_LEVELS", "Format", "check_format"]
+__all__ = ["FORMATS", "GRAPH_LEVELS", "Format", "check_format", "older_images"]
 
 # ``optimization.graph.level`` as the ONNX Runtime backend reads it; absent means all.
 GRAPH_LEVELS: dict[GraphOptimization, int | None] = {
@@ -21,6 +21,8 @@ GRAPH_LEVELS: dict[GraphOptimization, int | None] = {
     "none": 2,
 }
 LAST_TENSORFLOW_IMAGE = (25, 2)
+# What ONNX Runtime 1.19, of Triton's images of 2024, reads at most.
+OPSET_OF_2024, IR_VERSION_OF_2024 = 21, 10
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,17 @@ def check_format(options: ServingOptions, precision: str, data_types: set[str]) 
         raise UsageError(
             "there are no threads across operators", where=where, remedy="Use --threads alone"
         )
+
+
+def older_images(options: ServingOptions, opset: int, ir_version: int) -> str | None:
+    """Say that older container images will not read the ONNX file; ``None`` where they will."""
+    from_image = options.backend in ("onnxruntime", "openvino")
+    if from_image and (opset > OPSET_OF_2024 or ir_version > IR_VERSION_OF_2024):
+        return (
+            f"the ONNX file has opset {opset} and IR version {ir_version}; container images of 2024"
+            f" read at most opset {OPSET_OF_2024} and IR version {IR_VERSION_OF_2024} (see --opset)"
+        )
+    return None
 
 
 def _image(tag: str | None) -> tuple[int, int]:

@@ -194,3 +194,33 @@ def test_what_loses_too_much_is_refused(harness: Harness, tmp_path: Path) -> Non
     assert "(agreement over" in done.stderr
     assert "--max-accuracy-loss" in done.stderr
     assert not (tmp_path / "models").exists()
+
+
+def test_what_keras_and_tensorflow_cannot_load_is_refused_in_one_sentence(
+    harness: Harness, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    keras = load_keras()
+    broken, code, empty, bare = (
+        tmp_path / name for name in ("broken.keras", "code.keras", "empty", "bare")
+    )
+    broken.write_bytes(b"PK\3\4 no archive")
+    empty.mkdir()
+    with quiet():
+        layer = keras.layers.Lambda(lambda x: x * 2, output_shape=(2,))
+        keras.Sequential([keras.Input((2,)), layer]).save(code)
+        tf.saved_model.save(tf.Module(), str(bare))
+    for option, path, sentence in (
+        ("--keras", broken, "Keras cannot load the model ("),
+        ("--keras", code, "Keras cannot load the model ("),
+        ("--keras", tmp_path / "none.keras", "no such Keras model"),
+        ("--saved-model", empty, "no SavedModel"),
+        ("--saved-model", bare, "has no signature serving_default"),
+    ):
+        done = harness("export", option, path, "--output", tmp_path / "models", code=2)
+        said = done.stderr.strip()
+        assert said.startswith(f"error: {path}: "), said
+        assert sentence in said
+        assert len(said.splitlines()) == 1, said
+        assert not (tmp_path / "models").exists()
