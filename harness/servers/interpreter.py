@@ -100,7 +100,7 @@ def _found(python: Path | None) -> Path:
         raise EnvironmentFailedError(
             "no such Python", where=str(python), remedy="Give a path or a name such as python3.12"
         )
-    return Path(found)
+    return Path(found).absolute()
 
 
 def _check_machine() -> None:
