@@ -1,4 +1,4 @@
-"""Checks that the numbers of a point fit each other and the server's.
+"""Checks that the numbers of a point fit each other, the server's, and what the instrument can do.
 
 In a closed loop every user is always either waiting for an answer or between an answer and its next
 send, so the throughput times the mean of both is the number of users: Little's law, N = X·(R + Z) (Little,
@@ -17,27 +17,27 @@ from harness.point import ClosedLoad
 if TYPE_CHECKING:
     from harness.analysis.results import PointResult
     from harness.analysis.trial import TrialMeasures
+    from harness.archive import Calibration
 
-__all__ = ["count_disagreement", "idle_users"]
+__all__ = ["ceiling_share", "count_disagreement", "users_at_work"]
 
 MOST_OFF_LITTLE = 0.03
 MOST_OFF_COUNT = 0.02
 
 
-def idle_users(result: PointResult) -> str | None:
-    """What is wrong where Little's law gives another number of users than there were; ``None`` if fine.
+def users_at_work(result: PointResult) -> tuple[float, bool] | None:
+    """How many users there were by Little's law, and whether that is as many as there should have been.
 
     The window cuts each user's first and last cycle. Where users go in step, that leaves an error of up to
     a cycle a window, so a cycle over the root of the passes is allowed if that is more than 3 %.
+    ``None`` in an open loop.
     """
     load, seen = result.point.load, result.concurrency_seen
     if not isinstance(load, ClosedLoad) or seen is None:
         return None
     cycle_s = seen / (result.requests / result.window_s)
     cut = cycle_s / result.window_s * math.sqrt(result.passes)
-    if abs(seen / load.concurrency - 1) <= max(MOST_OFF_LITTLE, cut):
-        return None
-    return f"{seen:.1f} of {load.concurrency} users were at work, by Little's law"
+    return seen, abs(seen / load.concurrency - 1) <= max(MOST_OFF_LITTLE, cut)
 
 
 def count_disagreement(trial: TrialMeasures) -> bool:
@@ -51,3 +51,17 @@ def count_disagreement(trial: TrialMeasures) -> bool:
         in_flight = health.max_in_flight if health else load.max_in_flight
     allowed = max(MOST_OFF_COUNT * trial.server_requests, 2 * in_flight)
     return abs(trial.requests - trial.server_requests) > allowed
+
+
+def ceiling_share(result: PointResult, calibration: Calibration | None) -> float | None:
+    """The point's requests per second over the most that the load generator reached on this server.
+
+    The ceiling was measured against a model that answers at once, with the same protocol and client batch
+    size; ``None`` where it was not.
+    """
+    workload = result.point.workload
+    for row in calibration.rows if calibration else ():
+        if (row.protocol, row.batch_size) == (workload.protocol, workload.batch_size):
+            known = result.window_s and row.ceiling_rps
+            return result.requests / result.window_s / row.ceiling_rps if known else None
+    return None

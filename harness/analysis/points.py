@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.analysis.results import Breakdown, Percentile, PointResult
-from harness.point import ClosedLoad
+from harness.analysis.results import Arrivals, Breakdown, Percentile, PointResult
+from harness.analysis.sections import sections_of, serial_correlation
+from harness.point import ClosedLoad, OpenLoad
 from harness.statistics.counts import quantile_is_supported, samples_needed
 from harness.statistics.intervals import Interval, interval_of_passes
 from harness.statistics.quantiles import quantile_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
+    from harness.analysis.sections import Section
     from harness.analysis.trial import TrialMeasures
     from harness.archive import Outcome, StatisticsWindow
     from harness.point import Point
+    from harness.scenario import Slo
 
     Floats = npt.NDArray[np.float64]
 
@@ -58,41 +61,83 @@ def sweep_order(point: Point) -> tuple[str | float, ...]:
     )
 
 
-def pool(trials: Sequence[TrialMeasures], backend: str) -> PointResult:
+def pool(trials: Sequence[TrialMeasures], backend: str, slo: Slo) -> PointResult:
     """Put the trials of one point together; not judged yet.
 
-    Estimates are those of all windows together, their intervals come from the passes. Broken trials count
-    for nothing but their index.
+    Estimates are those of all windows together, their intervals come from the passes (from batches where
+    there is one long window). Broken trials count for nothing but their index.
     """
     whole = [trial for trial in trials if trial.whole]
+    point = trials[0].record.point
+    size = point.workload.batch_size
     window_s = sum(trial.window_s for trial in whole)
     requests = sum(trial.requests for trial in whole)
-    failures: Counter[Outcome] = Counter()
-    for trial in whole:
-        failures.update(trial.failures)
+    sections = sections_of(whole)
     cycle_ms = _weighted((trial.mean_cycle_ms, trial.requests) for trial in whole)
+    bound_ms = math.inf if slo.p99_s is None else slo.p99_s * 1e3
     unjudged = PointResult(
-        point=trials[0].record.point,
+        point=point,
         backend=backend,
         trials=tuple(trial.record.index for trial in trials),
         passes=len(whole),
         window_s=window_s,
         requests=requests,
-        failures=dict(failures),
-        throughput=_throughput(whole),
+        failures=_counts(whole),
+        failure_ms=_failure_ms(whole),
+        throughput=_rate(sections, lambda section: section.throughput(size)),
         throughput_of_pass={trial.record.pass_index: trial.throughput for trial in whole},
-        latency_mean_ms=_mean_latency([trial.latency_ms for trial in whole]),
-        percentiles={q: _percentile([trial.latency_ms for trial in whole], q) for q in QUANTILES},
+        goodput=_rate(sections, lambda section: section.goodput(size, bound_ms)),
+        latency_mean_ms=_mean([section.latency_ms for section in sections]),
+        percentiles={q: _percentile([s.latency_ms for s in sections], q) for q in QUANTILES},
+        service_mean_ms=_mean([section.service_ms for section in sections]),
+        service_percentiles={
+            q: _percentile([s.service_ms for s in sections], q) for q in QUANTILES
+        },
         client_gap_ms=_weighted((trial.client_gap_ms, trial.requests) for trial in whole),
         client_cpu_cores=_weighted((trial.client_cpu_cores, trial.window_s) for trial in whole),
         server_cpu_cores=_weighted((trial.server_cpu_cores, trial.window_s) for trial in whole),
         server_rss_bytes=max((trial.server_rss_bytes for trial in whole), default=0) or None,
         concurrency_seen=requests / window_s * cycle_ms / 1e3 if cycle_ms is not None else None,
+        serial_correlation=serial_correlation(sections) if len(whole) == 1 else math.nan,
+        arrivals=_arrivals(whole) if isinstance(point.load, OpenLoad) else None,
     )
     statistics = [trial.record.statistics for trial in whole if trial.record.statistics]
     if not statistics or len(statistics) < len(whole):
         return unjudged
     return _with_statistics(unjudged, statistics)
+
+
+def _counts(trials: Sequence[TrialMeasures]) -> dict[Outcome, int]:
+    counts: Counter[Outcome] = Counter()
+    for trial in trials:
+        counts.update(trial.failures)
+    return dict(sorted(counts.items()))
+
+
+def _failure_ms(trials: Sequence[TrialMeasures]) -> dict[Outcome, float]:
+    """The mean latency of each kind of failure."""
+    taken: dict[Outcome, list[Floats]] = {}
+    for trial in trials:
+        for kind, values in trial.failure_ms.items():
+            taken.setdefault(kind, []).append(values)
+    return {kind: float(np.concatenate(parts).mean()) for kind, parts in sorted(taken.items())}
+
+
+def _arrivals(trials: Sequence[TrialMeasures]) -> Arrivals | None:
+    """What became of an open load's schedule."""
+    if not trials:
+        return None
+    window_s = sum(trial.window_s for trial in trials)
+    slips_ms = sorted(trial.slip_p99_ms for trial in trials)
+    return Arrivals(
+        due_rps=sum(trial.due for trial in trials) / window_s,
+        sent_rps=sum(trial.sent for trial in trials) / window_s,
+        achieved_rps=sum(trial.requests for trial in trials) / window_s,
+        unsent=sum(trial.record.generator.unsent for trial in trials if trial.record.generator),
+        late=sum(trial.late for trial in trials),
+        slip_p99_ms=slips_ms[len(slips_ms) // 2],
+        capped=any(trial.capped for trial in trials),
+    )
 
 
 def _with_statistics(result: PointResult, windows: Sequence[StatisticsWindow]) -> PointResult:
@@ -104,49 +149,52 @@ def _with_statistics(result: PointResult, windows: Sequence[StatisticsWindow]) -
     inferences = sum(window.inference_count for window in windows)
     return replace(
         result,
-        breakdown=_breakdown(windows, result.latency_mean_ms.estimate),
+        breakdown=_breakdown(windows, result),
         executed_batches=dict(sorted(batches.items())),
         executed_batch_mean=inferences / executions if executions else None,
         server_requests=sum(window.success_count + window.fail_count for window in windows),
     )
 
 
-def _breakdown(windows: Sequence[StatisticsWindow], latency_ms: float) -> Breakdown | None:
+def _breakdown(windows: Sequence[StatisticsWindow], result: PointResult) -> Breakdown | None:
     def mean_ms(part: str) -> float:
         count = sum(getattr(window, f"{part}_count") for window in windows)
         total_ns = sum(getattr(window, f"{part}_ns") for window in windows)
         return float(total_ns / count / 1e6) if count else 0.0
 
     request_ms = mean_ms("success")
-    if not request_ms or math.isnan(latency_ms):
+    service_ms = result.service_mean_ms.estimate
+    if not request_ms or math.isnan(service_ms):
         return None
     queue_ms, input_ms = mean_ms("queue"), mean_ms("compute_input")
     infer_ms, output_ms = mean_ms("compute_infer"), mean_ms("compute_output")
     return Breakdown(
-        client_and_network_ms=latency_ms - request_ms,
+        client_and_network_ms=service_ms - request_ms,
         queue_ms=queue_ms,
         compute_input_ms=input_ms,
         compute_infer_ms=infer_ms,
         compute_output_ms=output_ms,
         server_other_ms=request_ms - queue_ms - input_ms - infer_ms - output_ms,
+        waiting_to_send_ms=result.latency_mean_ms.estimate - service_ms,
     )
 
 
-def _throughput(trials: Sequence[TrialMeasures]) -> Interval:
-    of_passes = interval_of_passes([trial.throughput for trial in trials])
-    if not trials:
-        return of_passes
-    window_s = sum(trial.window_s for trial in trials)
-    return replace(of_passes, estimate=sum(trial.inferences for trial in trials) / window_s)
+def _rate(sections: Sequence[Section], rate: Callable[[Section], float]) -> Interval:
+    """A rate over all sections together, its interval from their own rates."""
+    if not sections:
+        return Interval(math.nan)
+    of_sections = interval_of_passes([rate(section) for section in sections])
+    total = sum(rate(section) * section.duration_s for section in sections)
+    return replace(of_sections, estimate=total / sum(section.duration_s for section in sections))
 
 
-def _mean_latency(passes: Sequence[Floats]) -> Interval:
-    """The mean of all samples; the interval is from the passes' means."""
-    filled = [values for values in passes if len(values)]
+def _mean(sections: Sequence[Floats]) -> Interval:
+    """The mean of all samples; the interval is from the sections' means."""
+    filled = [values for values in sections if len(values)]
     if not filled:
         return Interval(math.nan)
-    of_passes = interval_of_passes([float(values.mean()) for values in filled])
-    return replace(of_passes, estimate=float(np.concatenate(filled).mean()))
+    of_sections = interval_of_passes([float(values.mean()) for values in filled])
+    return replace(of_sections, estimate=float(np.concatenate(filled).mean()))
 
 
 def _percentile(passes: Sequence[Floats], q: float) -> Percentile:

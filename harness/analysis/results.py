@@ -6,23 +6,28 @@ milliseconds, throughput in inferences per second, CPU in cores (1.0 is one core
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.analysis.verdicts import RunVerdict, Verdict
+from harness.archive import Outcome
+from harness.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from harness.archive import Outcome, RunRecord, TrialRecord
+    from harness.archive import RunRecord, TrialRecord
     from harness.point import Point, ServerConfiguration, Workload
     from harness.scenario import Measure, Slo
-    from harness.statistics.intervals import Interval
+
+NOTHING = Interval(math.nan)
 
 __all__ = [
     "Analysis",
+    "Arrivals",
     "Breakdown",
     "Drift",
     "Percentile",
@@ -65,6 +70,7 @@ class Breakdown:
         queue_ms: waiting in Triton's queue for an instance or for a batch.
         compute_input_ms, compute_infer_ms, compute_output_ms: as Triton's statistics extension has them.
         server_other_ms: the rest of the server's request time.
+        waiting_to_send_ms: from the scheduled to the actual send; 0 in a closed loop.
     """
 
     client_and_network_ms: float
@@ -73,6 +79,30 @@ class Breakdown:
     compute_infer_ms: float
     compute_output_ms: float
     server_other_ms: float
+    waiting_to_send_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """What became of an open load's schedule.
+
+    Attributes:
+        due_rps: requests that were due per second; the offered rate as it came out.
+        sent_rps: requests that were sent per second.
+        achieved_rps: requests that ended per second, whatever the answer.
+        unsent: requests that were due within the windows and never sent.
+        late: requests sent more than 1 ms after they were due.
+        slip_p99_ms: how late requests were sent (p99 of a pass; the median over the passes).
+        capped: whether as many requests were in flight as may be, so that others had to wait.
+    """
+
+    due_rps: float
+    sent_rps: float
+    achieved_rps: float
+    unsent: int
+    late: int
+    slip_p99_ms: float
+    capped: bool
 
 
 @dataclass(frozen=True)
@@ -86,10 +116,14 @@ class PointResult:
         window_s: the sum of their windows.
         requests: requests that ended within the windows, failures included.
         failures: how many of those ended otherwise than with a right answer, by kind.
+        failure_ms: mean latency of those, by kind; it never enters the latency of right answers.
         throughput: inferences per second with a right answer; its interval is from the passes.
         throughput_of_pass: the same, by pass index.
-        latency_mean_ms: of right answers; its interval is from the passes.
+        goodput: the same, of right answers within the SLO's bound on p99 only; without one, ``throughput``.
+        latency_mean_ms: of right answers; its interval is from the passes. In an open loop latencies are
+            *response times*: they count from the scheduled send.
         percentiles: p50, p90, p95 and p99 of the latency of right answers, by quantile.
+        service_mean_ms, service_percentiles: the same from the actual send; equal in a closed loop.
         client_gap_ms: mean time between an answer and the same user's next send; ``None`` in an open loop.
         client_cpu_cores, server_cpu_cores: CPU used within the windows; the server's Python stubs included.
         server_rss_bytes: the largest resident memory of the server and its stubs together.
@@ -99,8 +133,12 @@ class PointResult:
         executed_batches: executions by the batch size that the server executed.
         executed_batch_mean: inferences per execution.
         server_requests: requests that the server counted in the same windows.
+        ceiling_share: requests per second over what the load generator could do on this server with this
+            workload; ``None`` where that was not measured.
+        arrivals: what became of the schedule; ``None`` in a closed loop.
+        serial_correlation: of the batches where there is one long window; NaN with several passes.
         verdict: what to think of the point, the worst finding first.
-        reasons: in words, the worst first; empty for a valid point.
+        reasons: in words, the worst first; a valid point may have one too, such as a missed target.
     """
 
     point: Point
@@ -114,6 +152,10 @@ class PointResult:
     throughput_of_pass: Mapping[int, float]
     latency_mean_ms: Interval
     percentiles: Mapping[float, Percentile]
+    goodput: Interval = NOTHING
+    service_mean_ms: Interval = NOTHING
+    service_percentiles: Mapping[float, Percentile] = field(default_factory=dict)
+    failure_ms: Mapping[Outcome, float] = field(default_factory=dict)
     client_gap_ms: float | None = None
     client_cpu_cores: float | None = None
     server_cpu_cores: float | None = None
@@ -123,6 +165,9 @@ class PointResult:
     executed_batches: Mapping[int, int] = field(default_factory=dict)
     executed_batch_mean: float | None = None
     server_requests: int | None = None
+    ceiling_share: float | None = None
+    arrivals: Arrivals | None = None
+    serial_correlation: float = math.nan
     verdict: Verdict = Verdict.VALID
     reasons: tuple[str, ...] = ()
 
@@ -134,8 +179,6 @@ class PointResult:
     @property
     def wrong_answers(self) -> int:
         """Requests that were answered, but wrongly."""
-        from harness.archive import Outcome
-
         return self.failures.get(Outcome.WRONG_ANSWER, 0)
 
     @property

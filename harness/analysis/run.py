@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from harness.analysis.bookkeeping import ceiling_share
 from harness.analysis.judging import judge
 from harness.analysis.points import group_trials, pool
 from harness.analysis.ranking import rank
@@ -43,8 +44,9 @@ def analyse(run: RunDirectory) -> Analysis:
     trials = [measure_trial(run, trial) for trial in records]
     results = []
     for group in group_trials(trials):
-        pooled = pool(group, _backend(record, [trial.record for trial in group]))
-        verdict, reasons = judge(pooled, group, slo)
+        pooled = pool(group, _backend(record, [trial.record for trial in group]), slo)
+        pooled = replace(pooled, ceiling_share=ceiling_share(pooled, record.calibration))
+        verdict, reasons = judge(pooled, group, slo, measure)
         results.append(replace(pooled, verdict=verdict, reasons=reasons))
     workloads = rank(results, slo)
     drift = sentinel_drift(trials)

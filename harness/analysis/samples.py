@@ -33,6 +33,7 @@ class WindowSamples:
         gap_ms: from the same user's last answer to this request's send; NaN where there is none, shape
             (requests,).
         start_ns, end_ns: the window.
+        due, sent: how many requests were due and how many sent within the window, whenever they ended.
         longest_silence_ms: the longest time with requests in flight and not one answer.
     """
 
@@ -44,6 +45,8 @@ class WindowSamples:
     gap_ms: Floats
     start_ns: int
     end_ns: int
+    due: int
+    sent: int
     longest_silence_ms: float
 
     @property
@@ -86,10 +89,16 @@ def cut(table: pa.Table, start_ns: int, end_ns: int, *, closed: bool) -> WindowS
         gap_ms=gaps[inside],
         start_ns=start_ns,
         end_ns=end_ns,
+        due=_within(columns["scheduled_ns"], start_ns, end_ns),
+        sent=_within(columns["sent_ns"], start_ns, end_ns),
         longest_silence_ms=_longest_silence_ms(
             columns["sent_ns"], columns["done_ns"], start_ns, end_ns, closed=closed
         ),
     )
+
+
+def _within(moments_ns: Array, start_ns: int, end_ns: int) -> int:
+    return int(np.count_nonzero((moments_ns >= start_ns) & (moments_ns < end_ns)))
 
 
 def _gaps_ms(user: Array, sent_ns: Array, done_ns: Array) -> Floats:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.analysis.trial import trial_row
+from harness.archive import Outcome
 from harness.point import ClosedLoad, OpenLoad
 
 if TYPE_CHECKING:
@@ -29,7 +30,13 @@ COLUMNS = (
 )  # fmt: skip
 
 # Whole numbers that do not apply everywhere: pandas would turn them into floats.
-WHOLE_NUMBERS = ("max_queue_delay_us", "concurrency", "server_requests", "server_rss_bytes")
+WHOLE_NUMBERS = (
+    *("max_queue_delay_us", "concurrency", "server_requests", "server_rss_bytes"),
+    *("unsent_requests", "late_requests"),
+)
+WHOLE_NUMBERS_OF_TRIALS = ("server_requests", "due", "sent", "unsent", "late")
+# Failures with columns of their own; a wrong answer is counted in one of the columns above.
+FAILURES = [kind for kind in Outcome if kind not in {Outcome.OK, Outcome.WRONG_ANSWER}]
 
 
 def point_table(results: Iterable[PointResult]) -> pd.DataFrame:
@@ -41,7 +48,7 @@ def point_table(results: Iterable[PointResult]) -> pd.DataFrame:
 def trial_table(trials: Iterable[TrialMeasures]) -> pd.DataFrame:
     """One row a trial, in the order of measurement, sentinels included."""
     table = pd.DataFrame([trial_row(trial) for trial in trials])
-    return table.astype({"server_requests": "Int64"})
+    return table.astype(dict.fromkeys(WHOLE_NUMBERS_OF_TRIALS, "Int64"))
 
 
 def _point_row(result: PointResult) -> dict[str, object]:
@@ -98,6 +105,49 @@ def _point_row(result: PointResult) -> dict[str, object]:
         "server_requests": result.server_requests,
         "concurrency_seen": result.concurrency_seen,
         "server_rss_bytes": result.server_rss_bytes,
+        "ceiling_share": result.ceiling_share,
+        **_goodput(result),
+        **_failures(result),
+        **_open_loop(result),
     }
     rest = [name for name in row if name not in COLUMNS]
     return {name: row[name] for name in (*COLUMNS, *rest)}
+
+
+def _goodput(result: PointResult) -> dict[str, object]:
+    interval = result.goodput
+    return {
+        "goodput": interval.estimate,
+        "goodput_low": interval.low,
+        "goodput_high": interval.high,
+    }
+
+
+def _failures(result: PointResult) -> dict[str, object]:
+    """Failures by kind, and how long they took: that never enters a latency column."""
+    counts: dict[str, object] = {
+        f"errors_{kind.name.lower()}": result.failures.get(kind, 0) for kind in FAILURES
+    }
+    return counts | {
+        f"failed_ms_{kind.name.lower()}": result.failure_ms.get(kind)
+        for kind in (Outcome.WRONG_ANSWER, *FAILURES)
+    }
+
+
+def _open_loop(result: PointResult) -> dict[str, object]:
+    """What became of the schedule, and service times (from the actual send) beside response times."""
+    arrivals = result.arrivals
+    row: dict[str, object] = {
+        "due_rate": arrivals and arrivals.due_rps,
+        "sent_rate": arrivals and arrivals.sent_rps,
+        "achieved_rate": arrivals and arrivals.achieved_rps,
+        "unsent_requests": arrivals and arrivals.unsent,
+        "late_requests": arrivals and arrivals.late,
+        "slip_ms_p99": arrivals and arrivals.slip_p99_ms,
+        "in_flight_capped": arrivals and arrivals.capped,
+        "service_ms_mean": arrivals and result.service_mean_ms.estimate,
+    }
+    for q, percentile in result.service_percentiles.items():
+        known = percentile.interval_ms if arrivals else None
+        row[f"service_ms_p{q * 100:g}"] = known.estimate if known else None
+    return row

@@ -12,6 +12,7 @@ import numpy as np
 from harness.analysis.samples import cut
 from harness.analysis.usage import GENERATOR, SERVER, usage
 from harness.archive import Outcome
+from harness.point import OpenLoad
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
     from harness.analysis.samples import WindowSamples
     from harness.archive import RunDirectory, TrialRecord
+
+    Floats = npt.NDArray[np.float64]
+
+# A request sent later than this after it was due was sent late.
+LATE_MS = 1.0
 
 __all__ = ["TrialMeasures", "measure_trial", "trial_row"]
 
@@ -34,12 +40,18 @@ class TrialMeasures:
         requests: requests that ended within it.
         inferences: inferences with a right answer within it.
         failures: requests that ended otherwise, by kind.
-        latency_ms: of right answers in the order of completion, shape (right answers,).
+        failure_ms: from send to failure of each of those, by kind, shape (failures,).
+        latency_ms: response times of right answers, from the scheduled send, in the order of completion,
+            shape (right answers,).
+        service_ms: their service times, from the actual send; the same in a closed loop.
+        done_s: when they came, in seconds from the window's start.
+        due, sent: requests that were due and that were sent within the window; what was never sent is due.
+        late: requests sent more than 1 ms after they were due; ``slip_p99_ms`` how late (p99).
+        capped: whether as many were in flight as may be, so that others had to wait; only in an open loop.
         mean_cycle_ms: mean latency (whatever the answer) and client gap together; NaN in an open loop.
         client_gap_ms: mean time between an answer and the same user's next send; NaN in an open loop.
         slowest_ms: the slowest request, whatever its answer.
         longest_silence_ms: the longest time with requests in flight and not one answer.
-        halves: inferences with a right answer in the first and in the second half of the window.
         client_cpu_cores, server_cpu_cores, server_rss_bytes: NaN without telemetry.
     """
 
@@ -48,12 +60,19 @@ class TrialMeasures:
     requests: int
     inferences: int
     failures: Mapping[Outcome, int]
-    latency_ms: npt.NDArray[np.float64]
+    failure_ms: Mapping[Outcome, Floats]
+    latency_ms: Floats
+    service_ms: Floats
+    done_s: Floats
+    due: int
+    sent: int
+    late: int
+    slip_p99_ms: float
+    capped: bool
     mean_cycle_ms: float
     client_gap_ms: float
     slowest_ms: float
     longest_silence_ms: float
-    halves: tuple[int, int]
     client_cpu_cores: float
     server_cpu_cores: float
     server_rss_bytes: int
@@ -67,6 +86,12 @@ class TrialMeasures:
     def throughput(self) -> float:
         """Inferences per second with a right answer; NaN without a whole window."""
         return self.inferences / self.window_s if self.whole else math.nan
+
+    @property
+    def halves(self) -> tuple[int, int]:
+        """Right answers in the first and in the second half of the window."""
+        early = int(np.count_nonzero(self.done_s < self.window_s / 2))
+        return early, len(self.done_s) - early
 
     @property
     def server_requests(self) -> int | None:
@@ -91,24 +116,39 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
     gap_ms = _mean(window.gap_ms[np.isfinite(window.gap_ms)]) if closed else math.nan
     outcomes = Counter(window.outcome.tolist())
     right = window.right
-    middle = (start_ns + end_ns) // 2
-    early = int(window.batch[right & (window.done_ns < middle)].sum())
-    inferences = int(window.batch[right].sum())
+    slip_ms = (window.sent_ns - window.scheduled_ns) / 1e6
+    failures = {Outcome(kind): n for kind, n in sorted(outcomes.items()) if kind != Outcome.OK}
     return TrialMeasures(
         record=record,
         window_s=(end_ns - start_ns) / 1e9,
         requests=len(window.done_ns),
-        inferences=inferences,
-        failures={Outcome(kind): n for kind, n in sorted(outcomes.items()) if kind != Outcome.OK},
+        inferences=int(window.batch[right].sum()),
+        failures=failures,
+        failure_ms={kind: window.service_ms[window.outcome == kind] for kind in failures},
         latency_ms=window.response_ms[right],
+        service_ms=window.service_ms[right],
+        done_s=(window.done_ns[right] - start_ns) / 1e9,
+        due=window.due + (record.generator.unsent if record.generator else 0),
+        sent=window.sent,
+        late=int(np.count_nonzero(slip_ms > LATE_MS)),
+        slip_p99_ms=float(np.quantile(slip_ms, 0.99)) if len(slip_ms) else math.nan,
+        capped=_capped(record),
         mean_cycle_ms=_mean(window.service_ms) + gap_ms,
         client_gap_ms=gap_ms,
         slowest_ms=float(window.service_ms.max(initial=0.0)),
         longest_silence_ms=window.longest_silence_ms,
-        halves=(early, inferences - early),
         client_cpu_cores=_client_cores(run, record, window),
         server_cpu_cores=server.cores if server else math.nan,
         server_rss_bytes=server.rss_bytes if server else 0,
+    )
+
+
+def _capped(record: TrialRecord) -> bool:
+    load, health = record.point.load, record.generator
+    return (
+        isinstance(load, OpenLoad)
+        and health is not None
+        and health.max_in_flight >= load.max_in_flight
     )
 
 
@@ -123,7 +163,7 @@ def _client_cores(run: RunDirectory, record: TrialRecord, window: WindowSamples)
     return seen.cores if seen else math.nan
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
@@ -131,7 +171,7 @@ def trial_row(trial: TrialMeasures) -> dict[str, object]:
     """One row of ``trials.csv``."""
     record, health = trial.record, trial.record.generator
     wrong = trial.failures.get(Outcome.WRONG_ANSWER, 0)
-    latency = trial.latency_ms
+    latency, open_loop = trial.latency_ms, isinstance(record.point.load, OpenLoad)
     p50, p99 = (
         np.quantile(latency, [0.5, 0.99], method="inverted_cdf") if len(latency) else (None, None)
     )
@@ -144,17 +184,22 @@ def trial_row(trial: TrialMeasures) -> dict[str, object]:
         "window_s": trial.window_s,
         "requests": trial.requests,
         "server_requests": trial.server_requests,
+        "due": trial.due if open_loop else None,
+        "sent": trial.sent,
+        "unsent": health.unsent if health else None,
+        "late": trial.late if open_loop else None,
         "errors": sum(trial.failures.values()) - wrong,
         "wrong_answers": wrong,
         "throughput": trial.throughput,
         "latency_ms_mean": _mean(latency),
         "latency_ms_p50": p50,
         "latency_ms_p99": p99,
-        "latency_ms_max": trial.slowest_ms,
+        "slowest_ms": trial.slowest_ms,
         "client_gap_ms": trial.client_gap_ms,
         "client_cpu_cores": trial.client_cpu_cores,
         "server_cpu_cores": trial.server_cpu_cores,
         "loop_lag_ms_p99": health.loop_lag_p99_ms if health else None,
+        "slip_ms_p99": trial.slip_p99_ms if open_loop else None,
         "loop_lag_ms_max": health.loop_lag_max_ms if health else None,
         "longest_silence_ms": trial.longest_silence_ms,
         "statistics_edge_ms": record.statistics.edge_error_ms if record.statistics else None,

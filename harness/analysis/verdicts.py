@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
-__all__ = ["RunVerdict", "Verdict"]
+__all__ = ["Finding", "RunVerdict", "Verdict", "percent"]
 
 
 class Verdict(StrEnum):
@@ -22,6 +23,16 @@ class Verdict(StrEnum):
     TOO_FEW_SAMPLES = "too few samples"
     TELEMETRY_MISSING = "telemetry missing"
     VALID = "valid"
+
+
+# One thing that speaks against a point, and how to say it.
+Finding: TypeAlias = tuple[Verdict, str]
+
+
+def percent(share: float, sign: str = "") -> str:
+    """A share in words: ``0.25 %``, ``2.1 %``, ``34 %``; with ``sign="+"`` as a change."""
+    digits = ".2g" if abs(share) < 0.1 else ".0f"
+    return f"{share * 100:{sign}{digits}} %"
 
 
 @dataclass(frozen=True)
