@@ -23,7 +23,6 @@ from harness.archive import (
     TrialRecord,
     create_run,
 )
-from harness.point import ClosedLoad
 from harness.scenario import parse_scenario
 from harness.sweep import PlannedTrial, schedule, sweep_points
 from tests.queueing import Machine, Queue
@@ -144,11 +143,19 @@ def measure(
             loop_lag_max_ms=1.2,
             cpu_s=client_s,
             window_s=window_s,
-            max_in_flight=point.load.concurrency if isinstance(point.load, ClosedLoad) else 8,
+            max_in_flight=_most_in_flight(samples, origin + round(start * 1e9)),
         ),
     )
     telemetry = _telemetry(origin, end + 0.1, busy_s / window_s, client_s / window_s)
     return Measured(record, samples, telemetry)
+
+
+def _most_in_flight(samples: npt.NDArray[np.void], start_ns: int) -> int:
+    """The most requests in flight at once from the window's start on."""
+    sent, done = np.sort(samples["sent_ns"]), np.sort(samples["done_ns"])
+    begun = np.arange(1, len(sent) + 1)
+    flying = begun - np.searchsorted(done, sent, side="right")
+    return int(flying[sent >= start_ns].max(initial=0))
 
 
 def _telemetry(

@@ -99,7 +99,7 @@ def pool(trials: Sequence[TrialMeasures], backend: str, slo: Slo) -> PointResult
         server_rss_bytes=max((trial.server_rss_bytes for trial in whole), default=0) or None,
         concurrency_seen=requests / window_s * cycle_ms / 1e3 if cycle_ms is not None else None,
         serial_correlation=serial_correlation(sections) if len(whole) == 1 else math.nan,
-        arrivals=_arrivals(whole) if isinstance(point.load, OpenLoad) else None,
+        arrivals=_arrivals(whole, point.load) if isinstance(point.load, OpenLoad) else None,
     )
     statistics = [trial.record.statistics for trial in whole if trial.record.statistics]
     if not statistics or len(statistics) < len(whole):
@@ -123,13 +123,14 @@ def _failure_ms(trials: Sequence[TrialMeasures]) -> dict[Outcome, float]:
     return {kind: float(np.concatenate(parts).mean()) for kind, parts in sorted(taken.items())}
 
 
-def _arrivals(trials: Sequence[TrialMeasures]) -> Arrivals | None:
+def _arrivals(trials: Sequence[TrialMeasures], load: OpenLoad) -> Arrivals | None:
     """What became of an open load's schedule."""
     if not trials:
         return None
     window_s = sum(trial.window_s for trial in trials)
     slips_ms = sorted(trial.slip_p99_ms for trial in trials)
     return Arrivals(
+        offered_rps=load.rate,
         due_rps=sum(trial.due for trial in trials) / window_s,
         sent_rps=sum(trial.sent for trial in trials) / window_s,
         achieved_rps=sum(trial.requests for trial in trials) / window_s,

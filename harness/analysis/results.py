@@ -87,7 +87,9 @@ class Arrivals:
     """What became of an open load's schedule.
 
     Attributes:
-        due_rps: requests that were due per second; the offered rate as it came out.
+        offered_rps: the rate that was asked for.
+        due_rps: requests that were due per second. Those in flight when the samples were collected are not
+            in it, nor in ``sent_rps``: that makes a difference only where the server is overloaded.
         sent_rps: requests that were sent per second.
         achieved_rps: requests that ended per second, whatever the answer.
         unsent: requests that were due within the windows and never sent.
@@ -96,6 +98,7 @@ class Arrivals:
         capped: whether as many requests were in flight as may be, so that others had to wait.
     """
 
+    offered_rps: float
     due_rps: float
     sent_rps: float
     achieved_rps: float
@@ -288,7 +291,7 @@ class Analysis:
         trial_records: every trial, in the order of measurement.
         results: every point, in the order of the sweep.
         points: one row a point; :data:`harness.analysis.tables.COLUMNS` first, in that order. A cell is
-            missing (NaN or None) where a column does not apply.
+            missing (NaN) where a column does not apply.
         trials: one row a trial, sentinels included.
         workloads: the rankings.
         drift: what the sentinel trials show; ``None`` without any.

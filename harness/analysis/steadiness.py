@@ -96,13 +96,13 @@ def _pause(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Find
 
 def _overload(result: PointResult) -> Iterator[Finding]:
     arrivals = result.arrivals
-    if arrivals is None or not arrivals.due_rps:
+    if arrivals is None:
         return
-    behind = 1 - arrivals.achieved_rps / arrivals.due_rps
-    chance = MOST_BY_CHANCE / math.sqrt(arrivals.due_rps * result.window_s)
+    behind = 1 - arrivals.achieved_rps / arrivals.offered_rps
+    chance = MOST_BY_CHANCE / math.sqrt(arrivals.offered_rps * result.window_s)
     if behind > max(MOST_BEHIND, chance):
         said = (
-            f"overloaded: {arrivals.achieved_rps:,.0f} of {arrivals.due_rps:,.0f} requests/s were"
+            f"overloaded: {arrivals.achieved_rps:,.0f} of {arrivals.offered_rps:,.0f} requests/s were"
             " answered, so waiting grew for as long as it was measured"
         )
         yield Verdict.UNSTEADY, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -40,7 +41,7 @@ FAILURES = [kind for kind in Outcome if kind not in {Outcome.OK, Outcome.WRONG_A
 
 
 def point_table(results: Iterable[PointResult]) -> pd.DataFrame:
-    """One row a point: :data:`COLUMNS`, then what else is known. Missing cells are NaN or None."""
+    """One row a point: :data:`COLUMNS`, then what else is known. Missing cells are NaN."""
     table = pd.DataFrame([_point_row(result) for result in results])
     return table.astype(dict.fromkeys(WHOLE_NUMBERS, "Int64"))
 
@@ -111,7 +112,7 @@ def _point_row(result: PointResult) -> dict[str, object]:
         **_open_loop(result),
     }
     rest = [name for name in row if name not in COLUMNS]
-    return {name: row[name] for name in (*COLUMNS, *rest)}
+    return {name: math.nan if row[name] is None else row[name] for name in (*COLUMNS, *rest)}
 
 
 def _goodput(result: PointResult) -> dict[str, object]:
