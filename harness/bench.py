@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.archive import SAMPLE_DTYPE, TrialRecord
 from harness.errors import EnvironmentFailedError
 from harness.load.driver import Driver, Target
+from harness.records import SAMPLE_DTYPE, TrialRecord
 from harness.repository.configuration import differences, with_server_configuration
 from harness.repository.probes import PROBE, probe_configuration, probe_folder
 from harness.servers.control import Control, difference
@@ -53,8 +53,8 @@ class Measured:
 
     Attributes:
         record: what was asked for and what was seen.
-        samples: structured array of ``archive.SAMPLE_DTYPE``, shape (requests,).
-        telemetry: rows of ``archive.TELEMETRY_COLUMNS`` since the trial before.
+        samples: structured array of ``records.SAMPLE_DTYPE``, shape (requests,).
+        telemetry: rows of ``records.TELEMETRY_COLUMNS`` since the trial before.
     """
 
     record: TrialRecord

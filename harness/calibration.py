@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.archive import Calibration, CalibrationRow, Outcome
 from harness.errors import EnvironmentFailedError
 from harness.point import ClosedLoad
+from harness.records import Calibration, CalibrationRow, Outcome
 from harness.servers.control import difference
 
 if TYPE_CHECKING:

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import __version__
-from harness.archive import Outcome, RunRecord
 from harness.bench import open_bench
 from harness.calibration import calibrate
 from harness.errors import EnvironmentFailedError, HarnessError, InterruptedRunError
 from harness.host import git_revision, host_facts, package_versions
+from harness.records import Outcome, RunRecord
 from harness.repository.exported import ExportedModel, open_model
 from harness.sweep import Seen, estimate_s, schedule, sweep_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from harness.archive import RunDirectory, TrialRecord
+    from harness.archive import RunDirectory
     from harness.bench import Bench, Measured
     from harness.point import Point
+    from harness.records import TrialRecord
     from harness.scenario import Scenario
     from harness.sweep import PlannedTrial
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.archive import (
+from harness.archive import create_run
+from harness.records import (
     SAMPLE_DTYPE,
     GeneratorHealth,
     Outcome,
     RunRecord,
     StatisticsWindow,
     TrialRecord,
-    create_run,
 )
 from harness.scenario import parse_scenario
 from harness.sweep import PlannedTrial, schedule, sweep_points

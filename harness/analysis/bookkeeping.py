@@ -17,7 +17,7 @@ from harness.point import ClosedLoad
 if TYPE_CHECKING:
     from harness.analysis.results import PointResult
     from harness.analysis.trial import TrialMeasures
-    from harness.archive import Calibration
+    from harness.records import Calibration
 
 __all__ = ["ceiling_share", "count_disagreement", "users_at_work"]
 

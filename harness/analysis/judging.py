@@ -15,7 +15,7 @@ from harness.analysis.bookkeeping import count_disagreement
 from harness.analysis.generator import generator_findings
 from harness.analysis.steadiness import sample_findings, steadiness_findings
 from harness.analysis.verdicts import Verdict, percent
-from harness.archive import OUTCOME_LABELS, Outcome
+from harness.records import OUTCOME_LABELS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

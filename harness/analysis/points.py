@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from harness.analysis.sections import Section
     from harness.analysis.trial import TrialMeasures
-    from harness.archive import Outcome, StatisticsWindow
     from harness.point import Point
+    from harness.records import Outcome, StatisticsWindow
     from harness.scenario import Slo
 
     Floats = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.analysis.verdicts import RunVerdict, Verdict
-from harness.archive import Outcome
+from harness.records import Outcome
 from harness.statistics.intervals import Interval
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from harness.archive import RunRecord, TrialRecord
     from harness.point import Point, ServerConfiguration, Workload
+    from harness.records import RunRecord, TrialRecord
     from harness.scenario import Measure, Slo
 
 NOTHING = Interval(math.nan)

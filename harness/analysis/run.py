@@ -21,7 +21,8 @@ from harness.scenario import Measure, Slo
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.archive import RunDirectory, RunRecord, TrialRecord
+    from harness.archive import RunDirectory
+    from harness.records import RunRecord, TrialRecord
 
 __all__ = ["analyse"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.archive import SAMPLE_COLUMNS, Outcome
+from harness.records import SAMPLE_COLUMNS, Outcome
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,7 +29,7 @@ class WindowSamples:
     """The requests that ended within one window, in the order in which they ended.
 
     Attributes:
-        scheduled_ns, sent_ns, done_ns, batch, outcome: as in ``archive.SAMPLE_DTYPE``, shape (requests,).
+        scheduled_ns, sent_ns, done_ns, batch, outcome: as in ``records.SAMPLE_DTYPE``, shape (requests,).
         gap_ms: from the same user's last answer to this request's send; NaN where there is none, shape
             (requests,).
         start_ns, end_ns: the window.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from harness.analysis.results import PointResult, WorkloadResult
     from harness.analysis.trial import TrialMeasures
-    from harness.archive import RunRecord
+    from harness.records import RunRecord
 
 __all__ = ["judge_run", "sentinel_drift"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.analysis.trial import trial_row
-from harness.archive import Outcome
 from harness.point import ClosedLoad, OpenLoad
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,8 +11,8 @@ import numpy as np
 
 from harness.analysis.samples import cut
 from harness.analysis.usage import GENERATOR, SERVER, usage
-from harness.archive import Outcome
 from harness.point import OpenLoad
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from harness.analysis.samples import WindowSamples
-    from harness.archive import RunDirectory, TrialRecord
+    from harness.archive import RunDirectory
+    from harness.records import TrialRecord
 
     Floats = npt.NDArray[np.float64]
 

@@ -42,7 +42,7 @@ def usage(telemetry: pa.Table, roles: Collection[str], start_ns: int, end_ns: in
     within the window had used none before; of one that ends in it the last reading counts.
 
     Args:
-        telemetry: columns ``archive.TELEMETRY_COLUMNS``.
+        telemetry: columns ``records.TELEMETRY_COLUMNS``.
         roles: which processes.
         start_ns: where the window begins.
         end_ns: where it ends.

@@ -28,7 +28,7 @@ INTERRUPTED = InterruptedRunError.exit_code
 class Interruptible(TyperGroup):
     """Commands that say so when they are interrupted; Typer's own end without a word."""
 
-    def invoke(self, ctx: typer.Context) -> Any:  # noqa: ANN401 - as Typer has it
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's context is click's, bundled or not
         """Run the command."""
         try:
             return super().invoke(ctx)

@@ -113,7 +113,7 @@ def fetch_image(spec: ServerSpec) -> None:
     from harness.servers.image import PullProgress
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn())
-    with Progress(*columns, console=note, transient=True) as bar:
+    with Progress(*columns, console=note, transient=True, disable=not note.is_terminal) as bar:
         task = bar.add_task("", visible=False)
 
         def show(progress: PullProgress) -> None:

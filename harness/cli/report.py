@@ -39,8 +39,9 @@ def report(
 ) -> None:
     """Make the report of a run again, from its files alone.
 
-    Writes summary.csv (one row a point), trials.csv (one row a trial), summary.json and index.html. No
-    server, model or load generator is needed. The last line of the output is the path of the page.
+    Writes summary.csv (one row a point), trials.csv (one row a trial), summary.json and
+    index.html. No server, model or load generator is needed. The last line of the output is the
+    path of the page.
 
     [bold]Examples[/bold]
 

@@ -15,9 +15,9 @@ from harness.cli import app
 from harness.cli.console import note, out
 
 if TYPE_CHECKING:
-    from harness.models.dataset import Dataset
     from harness.models.journal import Journal
     from harness.models.settings import Settings
+    from harness.models.tuning import Folds
     from harness.models.tuning_record import Spread, TuningRecord
 
 __all__ = ["tune"]
@@ -186,7 +186,7 @@ def _tune(candidates: list[Settings], method: Method, folds: int, output: Path) 
     from harness.models.journal import open_journal
     from harness.models.record import package_versions
     from harness.models.serving_cost import measure_costs
-    from harness.models.tuning import rank
+    from harness.models.tuning import make_folds, rank
     from harness.models.tuning_record import TuningRecord
 
     if not 2 <= folds <= 100:
@@ -194,10 +194,11 @@ def _tune(candidates: list[Settings], method: Method, folds: int, output: Path) 
     started = time.monotonic()
     seed = candidates[0].seed
     examples = prepare(candidates[0])
+    parts = make_folds(examples, folds, seed)
     with note.status("loading TensorFlow"):
         load_keras()
     with open_journal(output / JOURNAL) as journal:
-        figures, reused = _cross_validate(candidates, examples, folds, journal)
+        figures, reused = _cross_validate(candidates, parts, journal)
     networks = sorted({candidate.network for candidate in candidates})
     with note.status("measuring what serving costs"):
         costs = measure_costs(networks, len(examples.classes), seed)
@@ -222,7 +223,7 @@ def _tune(candidates: list[Settings], method: Method, folds: int, output: Path) 
 
 
 def _cross_validate(
-    candidates: list[Settings], examples: Dataset, folds: int, journal: Journal
+    candidates: list[Settings], folds: Folds, journal: Journal
 ) -> tuple[list[list[dict[str, float]]], int]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -234,8 +235,8 @@ def _cross_validate(
         TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[last]}"),
     )
-    total = len(candidates) * folds
-    note.print(f"{len(candidates)} candidates × {folds} folds = {total} fits")
+    total = len(candidates) * len(folds.rows)
+    note.print(f"{len(candidates)} candidates × {len(folds.rows)} folds = {total} fits")
     known = len(journal.entries)
     with Progress(*columns, console=note, transient=True) as bar:
         task = bar.add_task("", total=total, left="", last="the first fit")
@@ -248,7 +249,7 @@ def _cross_validate(
                 note.print(f"{progress.done}/{progress.planned} fits, {left}; {progress.last}")
 
         try:
-            return cross_validate(candidates, examples, folds, candidates[0].seed, journal, show)
+            return cross_validate(candidates, folds, journal, show)
         except KeyboardInterrupt:
             done = len(journal.entries) - known
             note.print(f"{done} more fits are kept; the same command goes on after them")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.archive import Outcome
 from harness.load.outcomes import FailedRequestError
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -89,7 +89,7 @@ class Profile:
             last = self.segments[-1].rate_end
             after = (counts[beyond] - due[-1]) / last if last else np.inf
             times[beyond] = ends[-1] + after
-        return times
+        return np.asarray(times, dtype=np.float64)
 
 
 def steady(rate: float) -> Profile:

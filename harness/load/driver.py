@@ -16,19 +16,19 @@ import numpy as np
 
 import harness
 from harness import processes
-from harness.archive import SAMPLE_DTYPE
 from harness.errors import EnvironmentFailedError
 from harness.load.health import health, most_in_flight
 from harness.load.messages import error_from, receive, send
 from harness.load.target import Target
+from harness.records import SAMPLE_DTYPE
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     import numpy.typing as npt
 
-    from harness.archive import GeneratorHealth
     from harness.point import ClosedLoad, OpenLoad, Workload
+    from harness.records import GeneratorHealth
 
 __all__ = ["Driver", "LoadGeneratorDiedError", "Target"]
 
@@ -177,7 +177,7 @@ class Driver:
         Load goes on meanwhile.
 
         Returns:
-            Structured array of ``archive.SAMPLE_DTYPE`` in the order of completion, and the health.
+            Structured array of ``records.SAMPLE_DTYPE`` in the order of completion, and the health.
         """
         window = (window_start_ns, window_end_ns)
         order = {"window_start_ns": window_start_ns, "window_end_ns": window_end_ns}

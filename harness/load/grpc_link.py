@@ -15,10 +15,10 @@ import grpc.experimental.gevent
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-from harness.archive import Outcome
 from harness.load.answers import Answer, Output
 from harness.load.http_answer import LARGEST_BODY
 from harness.load.outcomes import FailedRequestError, grpc_outcome
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container

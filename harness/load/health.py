@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.archive import GeneratorHealth
+from harness.records import GeneratorHealth
 
 if TYPE_CHECKING:
     import numpy.typing as npt

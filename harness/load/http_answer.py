@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.archive import Outcome
 from harness.load.answers import Answer, Output, numpy_type
 from harness.load.outcomes import FailedRequestError, http_outcome
+from harness.records import Outcome
 
 __all__ = [
     "HEAD_END",

@@ -14,9 +14,9 @@ import gevent
 import gevent.monkey
 import gevent.socket
 
-from harness.archive import Outcome
 from harness.load.http_answer import HEAD_END, LARGEST_BODY, LARGEST_HEAD, malformed, parse_head
 from harness.load.outcomes import FailedRequestError, socket_outcome
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     import socket

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gevent.event import AsyncResult, Event
 
-from harness.archive import Outcome
 from harness.load.outcomes import FailedRequestError
 from harness.load.recorder import Recorder
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     from harness.load.dispatcher import Dispatcher

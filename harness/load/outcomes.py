@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from harness.archive import Outcome
+from harness.records import Outcome
 
 __all__ = ["FailedRequestError", "grpc_outcome", "http_outcome", "socket_outcome"]
 

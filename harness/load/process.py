@@ -47,13 +47,13 @@ PAUSE_ALLOWANCE_S = 2.0
 CLOSE_S = 1.0
 
 
-class LoadUser(locust.User):  # type: ignore[misc] # Locust has no types
+class LoadUser(locust.User):
     """A Locust user that belongs to a crew."""
 
     crew: Crew
     numbers = count()
 
-    @locust.task  # type: ignore[misc] # Locust has no types
+    @locust.task
     def work(self) -> None:
         """Work for the crew, for ever."""
         self.crew.work(next(self.numbers))

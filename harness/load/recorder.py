@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.archive import SAMPLE_DTYPE, Outcome
+from harness.records import SAMPLE_DTYPE, Outcome
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -48,7 +48,7 @@ class Recorder:
         outcome: int,
         compared: bool,  # noqa: FBT001 - a column like the others, on the hot path
     ) -> None:
-        """Append one row of ``archive.SAMPLE_DTYPE``."""
+        """Append one row of ``records.SAMPLE_DTYPE``."""
         offset = self._offset
         if offset == CHUNK_BYTES:
             self._chunk = bytearray(CHUNK_BYTES)

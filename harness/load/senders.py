@@ -19,8 +19,9 @@ from harness.load.triton_link import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
+    from harness.load.answers import Answer
     from harness.load.examples import Examples
     from harness.load.target import Target
     from harness.load.watchdog import Watchdog
@@ -94,6 +95,7 @@ def prepare(
     """
     cases = draw(examples, target, workload.batch_size, seed)
     requests: list[Any]
+    parse: Callable[[Any], Answer]
     if sender == "raw" and workload.protocol == "http":
         requests, parse = [http_request(case, target) for case in cases], parse_http
     elif sender == "raw":

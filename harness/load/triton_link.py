@@ -14,7 +14,6 @@ import tritonclient.http
 from geventhttpclient.response import HTTPConnectionClosed, HTTPProtocolViolationError
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
-from harness.archive import Outcome
 from harness.load.answers import Answer, Output
 from harness.load.grpc_link import CHANNEL_OPTIONS
 from harness.load.outcomes import (
@@ -23,6 +22,7 @@ from harness.load.outcomes import (
     http_outcome,
     socket_outcome,
 )
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Container

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.models.dataset import refuse_small_classes, split
@@ -19,6 +20,9 @@ from harness.models.tuning_record import CandidateResult, Spread
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
     from harness.models.dataset import Dataset
     from harness.models.journal import Journal
     from harness.models.serving_cost import ServingCost
@@ -26,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FitProgress",
+    "Folds",
     "cross_validate",
+    "make_folds",
     "pareto_front",
     "rank",
 ]
@@ -41,27 +47,16 @@ class FitProgress(NamedTuple):
     last: str
 
 
-def cross_validate(
-    candidates: Sequence[Settings],
-    data: Dataset,
-    folds: int,
-    seed: int,
-    journal: Journal,
-    on_fit: Callable[[FitProgress], None] | None = None,
-) -> tuple[list[list[dict[str, float]]], int]:
-    """Fit every candidate on every fold of the training and validation data.
+@dataclass(frozen=True)
+class Folds:
+    """The training and validation data, and for each fold the rows learnt from and those held out."""
 
-    Args:
-        candidates: what to try.
-        data: cleaned examples; the test part is split off and left alone.
-        folds: number of folds k; each is held out once.
-        seed: decides the split, the folds and, with the fold's number, the weights.
-        journal: knows the fits that are done, and is told of each new one.
-        on_fit: called after each fit.
+    pool: Dataset
+    rows: tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]
 
-    Returns:
-        For each candidate its folds' figures (accuracy, recall_macro, f1_macro, seconds), and how many
-        fits came from the journal.
+
+def make_folds(data: Dataset, count: int, seed: int) -> Folds:
+    """Split the test part off and leave it alone; divide the rest into folds, stratified by class.
 
     Raises:
         UsageError: a class has fewer examples than there are folds.
@@ -69,19 +64,40 @@ def cross_validate(
     from sklearn.model_selection import StratifiedKFold
 
     pool = split(data, seed).without_test()
-    refuse_small_classes(pool, folds, f"fewer than the {folds} folds once the test data is out")
+    refuse_small_classes(pool, count, f"fewer than the {count} folds once the test data is out")
+    splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
+    return Folds(pool, tuple(splitter.split(pool.x, pool.y)))
+
+
+def cross_validate(
+    candidates: Sequence[Settings],
+    folds: Folds,
+    journal: Journal,
+    on_fit: Callable[[FitProgress], None] | None = None,
+) -> tuple[list[list[dict[str, float]]], int]:
+    """Fit every candidate on every fold.
+
+    Args:
+        candidates: what to try; the seed of a fit is its candidate's plus the fold's number.
+        folds: each is held out once.
+        journal: knows the fits that are done, and is told of each new one.
+        on_fit: called after each fit.
+
+    Returns:
+        For each candidate its folds' figures (accuracy, recall_macro, f1_macro, seconds), and how many
+        fits came from the journal.
+    """
+    pool, count = folds.pool, len(folds.rows)
     digest = _digest(pool)
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    held_out = list(splitter.split(pool.x, pool.y))
-    pace = _Pace([(candidate.network, candidate.epochs) for candidate in candidates], folds)
+    pace = _Pace([(candidate.network, candidate.epochs) for candidate in candidates], count)
     results = []
     for candidate in candidates:
         figures = []
-        for number, (rows, others) in enumerate(held_out):
-            key = _key(candidate, digest, folds, number)
+        for number, (rows, others) in enumerate(folds.rows):
+            key = _key(candidate, digest, count, number)
             entry = journal.get(key)
             if entry is None:
-                settings = candidate.model_copy(update={"seed": seed + number})
+                settings = candidate.model_copy(update={"seed": candidate.seed + number})
                 entry = _fit(settings, pool.take(rows), pool.take(others))
                 journal.add(key, {"settings": candidate.model_dump(), "fold": number, **entry})
                 pace.fitted(candidate, entry["seconds"])

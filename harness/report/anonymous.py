@@ -14,7 +14,7 @@ import socket
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from harness.archive import RunRecord, TrialRecord
+from harness.records import RunRecord, TrialRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

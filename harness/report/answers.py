@@ -22,6 +22,7 @@ __all__ = ["Answer", "Figure", "Recommended", "answers", "recommended"]
 
 MOST_REASONS = 6
 LARGE_GAIN = 2.0
+ALMOST_ALL = 0.9995
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,16 @@ def _answer(analysis: Analysis, workload: WorkloadResult, cast: Cast) -> Answer:
                 "Throughput",
                 number(best.throughput.estimate),
                 "inferences/s",
-                (_interval(best.throughput), f"at {level_text(best.point)}"),
+                (
+                    _interval(best.throughput),
+                    f"at {level_text(best.point)}",
+                    *_goodput(analysis, best),
+                ),
             ),
             _p99(analysis, best),
             _gain(workload),
         ),
-        remarks=_ties(workload, cast),
+        remarks=(*_ties(workload, cast), *map(_sentence, best.reasons)),
         doubts=doubts,
     )
 
@@ -104,6 +109,14 @@ def _answer(analysis: Analysis, workload: WorkloadResult, cast: Cast) -> Answer:
 def _interval(interval: Interval, unit: str = "") -> str:
     said = bounds(interval)
     return "no interval: too few passes" if said == NONE else f"{said}{unit}"
+
+
+def _goodput(analysis: Analysis, best: PointResult) -> tuple[str, ...]:
+    """What of the throughput came within the SLO's bound, where that is not all of it."""
+    within = best.goodput.estimate / best.throughput.estimate
+    if analysis.slo.p99_s is None or not within < ALMOST_ALL:
+        return ()
+    return (f"{number(best.goodput.estimate)} of them within {tick(analysis.slo.p99_s * 1e3)} ms",)
 
 
 def _p99(analysis: Analysis, best: PointResult) -> Figure:
@@ -124,7 +137,7 @@ def _gain(workload: WorkloadResult) -> Figure:
     if workload.winner and workload.winner.configuration == default.configuration:
         return Figure(name, "same", "", ("the default is the best",))
     if gain is None or default.best is None:
-        return Figure(name, NONE, "", (f"the default has {_lower(default.why_not)}",))
+        return Figure(name, NONE, "", (f"the default does not qualify: {default.why_not}",))
     beside = (
         f"default: {number(default.best.throughput.estimate)} inferences/s"
         f" at {level_text(default.best.point)}"
@@ -142,10 +155,6 @@ def _gain(workload: WorkloadResult) -> Figure:
 def change(ratio: float) -> str:
     """A ratio as a change: ``+38 %``."""
     return percent(ratio - 1, signed=True)
-
-
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
 
 
 def _sentence(text: str) -> str:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from harness.report.cast import Cast
     from harness.report.svg import StyleSheet
 
-__all__ = ["PART_NAMES", "breakdown_panels"]
+__all__ = ["breakdown_panels", "part_names"]
 
 PART_NAMES = {
+    "waiting_to_send_ms": "waiting to send",
     "client_and_network_ms": "client and network",
     "queue_ms": "queue",
     "compute_input_ms": "compute input",
@@ -30,6 +31,13 @@ PART_NAMES = {
     "server_other_ms": "unexplained rest",
 }
 MOST_BARS = 8
+
+
+def part_names(analysis: Analysis) -> list[tuple[int, str]]:
+    """The parts that appear, with the number of their colour: a closed loop has no waiting to send."""
+    is_open = any(result.point.load.kind == "open" for result in analysis.results)
+    names = list(enumerate(PART_NAMES.values(), 1))
+    return names if is_open else names[1:]
 
 
 def breakdown_panels(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Panel]:

@@ -7,17 +7,17 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.report.formats import byte_size, duration, number
+from harness.report.formats import byte_size, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.archive import RunRecord
+    from harness.records import RunRecord
 
 __all__ = ["Facts", "environment"]
 
 LONGEST_VALUE = 300
-DEEPEST = 3
+DEEPEST = 4
 NAMES = {"cpu_model": "CPU", "memory_bytes": "memory", "load_average_1m": "load average before"}
 
 
@@ -35,10 +35,17 @@ def environment(record: RunRecord) -> list[Facts]:
         Facts("Run", tuple(_run(record))),
         Facts("Host", tuple(_flat(record.host))),
         Facts("Server", tuple(_flat(record.server))),
-        Facts("Model", tuple(_flat(record.model))),
+        *_models(record.model),
         Facts("Packages", tuple(_flat(record.packages))),
     ]
     return [group for group in groups if group.pairs]
+
+
+def _models(models: Mapping[str, Any]) -> list[Facts]:
+    """A group for each model of the run, from what its export noted down."""
+    if all(isinstance(each, dict) for each in models.values()):
+        return [Facts(f"Model {name}", tuple(_flat(each))) for name, each in models.items()]
+    return [Facts("Model", tuple(_flat(models)))]
 
 
 def _run(record: RunRecord) -> Iterator[tuple[str, str]]:
@@ -77,6 +84,6 @@ def _value(key: str, value: Any) -> str:  # noqa: ANN401 - any JSON value
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return number(value)
+        return f"{value:.4g}"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

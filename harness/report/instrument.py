@@ -1,4 +1,4 @@
-"""What the load generator itself can do on this server, and how much of that a point asked for."""
+"""What the load generator itself can do on this server: the calibration before a run."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 from harness.report.formats import number, percent
 
 if TYPE_CHECKING:
-    from harness.analysis.results import PointResult
-    from harness.archive import CalibrationRow, RunRecord
+    from harness.records import CalibrationRow, RunRecord
 
-__all__ = ["INSTRUMENT_COLUMNS", "ceiling_share", "instrument_lead", "instrument_rows"]
+__all__ = ["INSTRUMENT_COLUMNS", "instrument_lead", "instrument_rows"]
 
 INSTRUMENT_COLUMNS = (
     ("Workload", ""),
     ("Ceiling", "requests/s"),
-    ("with users", ""),
+    ("Reached with", "users"),
     ("CPU a request", "ms"),
     ("Own latency", "ms"),
     ("Excess over a sleep", "ms"),
-    ("Users sent", ""),
+    ("Sent by", "users"),
     ("In flight", "at the server"),
     ("Concurrency", ""),
 )
@@ -67,14 +66,3 @@ def _row(row: CalibrationRow) -> tuple[str, ...]:
         number(row.in_flight),
         "proved" if proved else f"only {percent(row.in_flight / row.users)}",
     )
-
-
-def ceiling_share(record: RunRecord, result: PointResult) -> float | None:
-    """The point's requests per second over the generator's ceiling; ``None`` where that is not known."""
-    if record.calibration is None or not result.window_s:
-        return None
-    workload = result.point.workload
-    for row in record.calibration.rows:
-        if (row.protocol, row.batch_size) == (workload.protocol, workload.batch_size):
-            return result.requests / result.window_s / row.ceiling_rps if row.ceiling_rps else None
-    return None

@@ -40,7 +40,8 @@ def method(analysis: Analysis) -> list[Paragraph]:
 INTERVALS = (
     "Every interval is a 95 % confidence interval from the variation between passes, by Student’s t:"
     " requests within a window are not independent, and a machine changes from minute to minute, so a"
-    " pass counts as one observation. A percentile is published only with as many samples as MLPerf"
+    " pass counts as one observation. Of a point with one long window, its twenty equal parts take the place"
+    " of passes. A percentile is published only with as many samples as MLPerf"
     " LoadGen’s rule asks for (459 for a p99); otherwise the report says how many it needs."
 )
 SERVER_TIMES = (

@@ -117,7 +117,10 @@ def write_model_page(path: Path, page: ModelPage, sheet: StyleSheet) -> Path:
     text = environment.get_template("model_page.html.j2").render(
         page=page,
         css=Markup(css),  # noqa: S704 - our own text, and numbers and colours of figures
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'",
+        policy=(
+            f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:;"
+            " base-uri 'none'; form-action 'none'"
+        ),
         version=__version__,
     )
     with whole_file(path) as file:

@@ -12,7 +12,7 @@ from harness.analysis.verdicts import RunVerdict
 from harness.scenario import Measure, Slo
 
 if TYPE_CHECKING:
-    from harness.archive import RunRecord
+    from harness.records import RunRecord
 
 __all__ = ["nothing_measured"]
 
@@ -28,9 +28,7 @@ def nothing_measured(record: RunRecord) -> Analysis:
             "complete": "it holds no trials",
         }[record.status]
     )
-    verdict = RunVerdict(
-        "nothing was measured", valid=False, exit_code=4, reasons=("nothing was measured", why)
-    )
+    verdict = RunVerdict("nothing was measured", valid=False, exit_code=4, reasons=(why,))
     return Analysis(
         record=record,
         slo=Slo(),

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from harness.report.answers import answers, recommended
 from harness.report.batches import batch_panels
-from harness.report.breakdown import PART_NAMES, breakdown_panels
+from harness.report.breakdown import breakdown_panels, part_names
 from harness.report.cast import MOST_WORKLOADS, cast_of
 from harness.report.drift import drift_panel
 from harness.report.environment import environment
@@ -24,7 +24,15 @@ from harness.report.heatmap import heat_panels
 from harness.report.instrument import INSTRUMENT_COLUMNS, instrument_lead, instrument_rows
 from harness.report.method import method
 from harness.report.percentiles import percentile_panels
-from harness.report.rows import MOST_ROWS, OPEN_COLUMNS, open_rows, point_columns, point_rows
+from harness.report.rows import (
+    FAILURE_COLUMNS,
+    MOST_ROWS,
+    OPEN_COLUMNS,
+    failure_rows,
+    open_rows,
+    point_columns,
+    point_rows,
+)
 from harness.report.svg import StyleSheet
 from harness.report.tradeoff import tradeoff_panels
 
@@ -85,7 +93,7 @@ def render_page(analysis: Analysis) -> str:
     cast, sheet = cast_of(analysis), StyleSheet()
     sections = _sections(analysis, cast, sheet)
     drifted = drift_panel(analysis, sheet)
-    drift = Section("drift", "Drift", DRIFT_LEAD, [drifted] if drifted else [], size="wide")
+    drift = Section("drift", "Drift", DRIFT_LEAD, [drifted] if drifted else [])
     rows = point_rows(analysis, cast)
     css = (HERE / "page.css").read_text(encoding="utf-8") + sheet.text()
     js = (HERE / "page.js").read_text(encoding="utf-8")
@@ -99,13 +107,15 @@ def render_page(analysis: Analysis) -> str:
         "legend": _legend(cast),
         "has_rest": len(cast.names) > sum(map(len, cast.members.values())),
         "has_doubtful": any(not result.valid for result in analysis.results),
-        "parts": list(PART_NAMES.values()),
+        "parts": part_names(analysis),
         "marks": MARKS,
         "tables": [
             (title, list(group)) for title, group in groupby(rows, key=lambda row: row.workload)
         ],
         "columns": point_columns(analysis),
         "table_lead": _table_lead(len(analysis.results)),
+        "failure_rows": failure_rows(analysis, cast),
+        "failure_columns": FAILURE_COLUMNS,
         "open_rows": open_rows(analysis, cast),
         "open_columns": OPEN_COLUMNS,
         "method": method(analysis) if analysis.results else [],
@@ -218,17 +228,23 @@ def _head(analysis: Analysis) -> dict[str, Any]:
         f"{record.created_utc:%-d %B %Y, %H:%M} UTC",
     ]
     objective = analysis.workloads[0].objective if analysis.workloads else ""
-    text = analysis.verdict.text
     return {
         "record": record,
         "models": models or "a model",
         "lede": " · ".join(part for part in parts if part),
         "counted": counted,
         "verdict": analysis.verdict,
-        "banner": f"{text[:1].upper()}{text[1:]}",
-        "reasons": [reason for reason in analysis.verdict.reasons if reason != text],
+        "banner": _banner(analysis),
+        "reasons": analysis.verdict.reasons or (analysis.verdict.text,),
         "objective": f"{objective[:1].upper()}{objective[1:]}." if objective else "",
     }
+
+
+def _banner(analysis: Analysis) -> str:
+    """What a reader must know before anything else, where a run is not valid."""
+    if not analysis.results:
+        return "Nothing was measured"
+    return "Do not rely on this run" if analysis.exit_code else "Read this answer with care"
 
 
 def _counted(count: int, thing: str) -> str:

@@ -6,19 +6,28 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.report.cast import ARRIVALS, level_of
+from harness.records import OUTCOME_LABELS
+from harness.report.cast import ARRIVALS, level_of, level_text
 from harness.report.formats import NONE, bounds, number, percent
-from harness.report.instrument import ceiling_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from harness.analysis.results import Analysis, PointResult
-    from harness.archive import RunRecord
     from harness.report.cast import Cast
     from harness.statistics.intervals import Interval
 
-__all__ = ["MOST_ROWS", "OPEN_COLUMNS", "Cell", "Row", "open_rows", "point_columns", "point_rows"]
+__all__ = [
+    "FAILURE_COLUMNS",
+    "MOST_ROWS",
+    "OPEN_COLUMNS",
+    "Cell",
+    "Row",
+    "failure_rows",
+    "open_rows",
+    "point_columns",
+    "point_rows",
+]
 
 # Beyond this many rows a browser on a phone gives up; summary.csv has them all.
 MOST_ROWS = 1000
@@ -39,10 +48,24 @@ OPEN_COLUMNS = (
     ("Point", ""),
     ("Arrivals", ""),
     ("Offered", "requests/s"),
-    ("Ended", "requests/s"),
-    ("Right answers", "requests/s"),
+    ("Due", "requests/s"),
+    ("Sent", "requests/s"),
+    ("Achieved", "requests/s"),
     ("Never sent", "requests"),
-    ("Never sent", "of all due"),
+    ("Late", "over 1 ms"),
+    ("Slip p99", "ms"),
+    ("Response p99", "ms"),
+    ("Service p99", "ms"),
+    ("Cap in flight", ""),
+)
+
+FAILURE_COLUMNS = (
+    ("Point", ""),
+    ("Load", ""),
+    ("Kind", ""),
+    ("Failed", "requests"),
+    ("Share", "of all"),
+    ("Mean latency", "ms"),
 )
 
 
@@ -61,7 +84,7 @@ class Row:
 
     Attributes:
         workload: the group that the row belongs to.
-        doubt: the verdict with its reasons, in words; empty for a valid point.
+        remark: the verdict with its reasons, in words; empty for most valid points.
         place: the colour of its configuration, counted from 1; 0 for grey.
     """
 
@@ -69,7 +92,7 @@ class Row:
     cells: tuple[Cell, ...]
     valid: bool
     best: bool
-    doubt: str
+    remark: str
     place: int
 
 
@@ -81,8 +104,8 @@ def point_columns(analysis: Analysis) -> list[tuple[str, str]]:
         ("Configuration", ""),
         ("Load", load[kinds.pop()] if len(kinds) == 1 else "users, or /s"),
         *COLUMNS,
-        *([("Generator", "of ceiling")] if analysis.record.calibration else []),
-        ("Failed", "requests"),
+        *([("Ceiling", "used")] if analysis.record.calibration else []),
+        ("Failed", ""),
         ("Verdict", ""),
     ]
 
@@ -109,22 +132,26 @@ def point_rows(analysis: Analysis, cast: Cast) -> list[Row]:
         rows.append(
             Row(
                 workload=cast.titles[point.configuration.model, point.workload.key],
-                cells=tuple(_cells(result, cast, analysis.record)),
+                cells=tuple(
+                    _cells(result, cast, calibrated=analysis.record.calibration is not None)
+                ),
                 valid=result.valid,
                 best=result.key in best,
-                doubt="" if result.valid else _doubt(result),
+                remark=_remark(result),
                 place=member.place + 1 if member else 0,
             )
         )
     return rows
 
 
-def _doubt(result: PointResult) -> str:
-    verdict = str(result.verdict)
-    return f"{verdict[:1].upper()}{verdict[1:]}: {'; '.join(result.reasons)}"
+def _remark(result: PointResult) -> str:
+    said = "; ".join(result.reasons)
+    if not result.valid:
+        said = f"{result.verdict}: {said}"
+    return said[:1].upper() + said[1:]
 
 
-def _cells(result: PointResult, cast: Cast, record: RunRecord) -> Iterable[Cell]:
+def _cells(result: PointResult, cast: Cast, *, calibrated: bool) -> Iterable[Cell]:
     name = cast.name(result.point.configuration)
     yield Cell(name, order=name)
     yield Cell(_short_level(result), order=level_of(result.point))
@@ -141,9 +168,8 @@ def _cells(result: PointResult, cast: Cast, record: RunRecord) -> Iterable[Cell]
     yield _plain(parts.compute_infer_ms if parts else None)
     yield _plain(result.executed_batch_mean)
     yield _plain(result.server_cpu_cores)
-    if record.calibration:
-        share = ceiling_share(record, result)
-        yield Cell(percent(share), order=_order(share))
+    if calibrated:
+        yield Cell(percent(result.ceiling_share), order=_order(result.ceiling_share))
     failed = result.errors + result.wrong_answers
     kinds = f"{number(result.wrong_answers)} wrong" if result.wrong_answers else ""
     yield Cell(number(failed), small=kinds, order=failed)
@@ -173,26 +199,48 @@ def _order(value: float | None) -> float:
 
 
 def open_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
-    """For each point of an open loop: what was offered, what ended, and what was never sent."""
+    """For each point of an open loop what became of its schedule, in the order of its columns."""
     rows: list[tuple[str, ...]] = []
     for result in analysis.results:
-        load = result.point.load
-        if load.kind != "open" or len(rows) >= MOST_ROWS:
+        load, arrivals = result.point.load, result.arrivals
+        if load.kind != "open" or arrivals is None or len(rows) >= MOST_ROWS:
             continue
-        measured = set(result.trials)
-        trials = [trial for trial in analysis.trial_records if trial.index in measured]
-        unsent = sum(trial.generator.unsent for trial in trials if trial.generator)
-        right = result.requests - result.errors - result.wrong_answers
-        window_s = result.window_s or math.nan
+        response, service = (
+            percentiles[0.99].interval_ms if 0.99 in percentiles else None
+            for percentiles in (result.percentiles, result.service_percentiles)
+        )
         rows.append(
             (
                 f"{result.point.workload.label}: {cast.name(result.point.configuration)}",
                 ARRIVALS[load.arrivals],
                 number(load.rate),
-                number(result.requests / window_s),
-                number(right / window_s),
-                number(unsent),
-                percent(unsent / (unsent + result.requests) if unsent else 0.0),
+                number(arrivals.due_rps),
+                number(arrivals.sent_rps),
+                number(arrivals.achieved_rps),
+                number(arrivals.unsent),
+                number(arrivals.late),
+                number(arrivals.slip_p99_ms),
+                number(response.estimate if response else None),
+                number(service.estimate if service else None),
+                "reached" if arrivals.capped else "not reached",
             )
         )
     return rows
+
+
+def failure_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
+    """For each point and kind of failure: how many, and how long they took."""
+    rows: list[tuple[str, ...]] = [
+        (
+            f"{result.point.workload.label}: {cast.name(result.point.configuration)}",
+            level_text(result.point),
+            OUTCOME_LABELS[kind],
+            number(count),
+            percent(count / result.requests if result.requests else None),
+            number(result.failure_ms.get(kind)),
+        )
+        for result in analysis.results
+        for kind, count in result.failures.items()
+        if count
+    ]
+    return rows[:MOST_ROWS]

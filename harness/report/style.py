@@ -44,7 +44,7 @@ __all__ = [
 # A placeholder is a colour that nothing else has; the page maps it to the variable of the same name.
 INK, MUTED, LINE, PAPER, REST, WARN, ON = (f"#0000{code:02x}" for code in range(1, 8))
 SERIES = tuple(f"#0001{code:02x}" for code in range(1, 8))
-PARTS = tuple(f"#0002{code:02x}" for code in range(1, 7))
+PARTS = tuple(f"#0002{code:02x}" for code in range(1, 8))
 HEAT = tuple(f"#0003{code:02x}" for code in range(1, 10))
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -144,7 +144,7 @@ def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
     decades = high / low
-    steps: Sequence[float] = (1.0, 2.0, 5.0) if decades < 300 else (1.0,)
+    steps: Sequence[float] = (1.0, 2.0, 5.0) if decades < 3000 else (1.0,)
     if decades < 4:
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
     axis.set_major_locator(LogLocator(base=10, subs=steps, numticks=12))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from harness.report.instrument import ceiling_share
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.analysis.results import (
         Analysis,
         Percentile,
@@ -49,7 +49,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
             "reasons": list(analysis.verdict.reasons),
         },
         "workloads": [_workload(workload) for workload in analysis.workloads],
-        "points": [_point(analysis, result) for result in analysis.results],
+        "points": [_point(result) for result in analysis.results],
     }
 
 
@@ -94,7 +94,7 @@ def _configuration(configuration: ServerConfiguration) -> dict[str, Any]:
     }
 
 
-def _point(analysis: Analysis, result: PointResult) -> dict[str, Any]:
+def _point(result: PointResult) -> dict[str, Any]:
     parts = result.breakdown
     return {
         "point": result.key,
@@ -109,11 +109,14 @@ def _point(analysis: Analysis, result: PointResult) -> dict[str, Any]:
         "requests": result.requests,
         "server_requests": result.server_requests,
         "failures": {kind.name.lower(): count for kind, count in result.failures.items() if count},
-        "throughput": _interval(result.throughput),
-        "latency_ms": {
-            "mean": _interval(result.latency_mean_ms),
-            **{f"p{q * 100:g}": _percentile(each) for q, each in result.percentiles.items()},
+        "failure_ms": {
+            kind.name.lower(): _number(value) for kind, value in result.failure_ms.items()
         },
+        "throughput": _interval(result.throughput),
+        "goodput": _interval(result.goodput),
+        "latency_ms": _times(result.latency_mean_ms, result.percentiles),
+        "service_ms": _times(result.service_mean_ms, result.service_percentiles),
+        "arrivals": _arrivals(result),
         "client_gap_ms": _number(result.client_gap_ms),
         "concurrency_seen": _number(result.concurrency_seen),
         "breakdown_ms": {
@@ -128,9 +131,26 @@ def _point(analysis: Analysis, result: PointResult) -> dict[str, Any]:
         "client_cpu_cores": _number(result.client_cpu_cores),
         "server_cpu_cores": _number(result.server_cpu_cores),
         "server_rss_bytes": result.server_rss_bytes,
-        "of_generator_ceiling": _number(ceiling_share(analysis.record, result)),
+        "of_generator_ceiling": _number(result.ceiling_share),
         "verdict": str(result.verdict),
         "reasons": list(result.reasons),
+    }
+
+
+def _times(mean: Interval, percentiles: Mapping[float, Percentile]) -> dict[str, Any]:
+    return {
+        "mean": _interval(mean),
+        **{f"p{q * 100:g}": _percentile(each) for q, each in percentiles.items()},
+    }
+
+
+def _arrivals(result: PointResult) -> dict[str, Any] | None:
+    """What became of an open load's schedule."""
+    if result.arrivals is None:
+        return None
+    return {
+        name: value if isinstance(value, int) else _number(value)
+        for name, value in vars(result.arrivals).items()
     }
 
 

@@ -160,8 +160,9 @@ def _line(
         )  # fmt: skip
     for (result, p99), across, up in zip(points, x, y, strict=True):
         if not small:
-            _whisker(axes, result.throughput, up, colour, across=True)
-            _whisker(axes, p99, across, colour, across=False)
+            strength = 0.7 if result.valid else 0.3
+            _whisker(axes, result.throughput, up, colour, across=True, strength=strength)
+            _whisker(axes, p99, across, colour, across=False, strength=strength)
         gid = f"tip-{len(drawing.tips)}"
         drawing.tips[gid] = tip(drawing.cast, result)
         axes.plot(
@@ -171,15 +172,17 @@ def _line(
         )  # fmt: skip
 
 
-def _whisker(axes: Axes, interval: Interval, at: float, colour: str, *, across: bool) -> None:
-    """A 95 % interval as a thin line; an end that says nothing runs off the panel."""
+def _whisker(
+    axes: Axes, interval: Interval, at: float, colour: str, *, across: bool, strength: float
+) -> None:
+    """A 95 % interval as a thin line, paler for a doubtful point; an open end runs off the panel."""
     low, high = interval.low, interval.high
     if math.isnan(low) or math.isnan(high):
         return
     least, most = axes.get_xlim() if across else axes.get_ylim()
     ends = [max(low, least), min(high, most)]
     x, y = (ends, [at, at]) if across else ([at, at], ends)
-    axes.plot(x, y, color=colour, linewidth=1.0, alpha=0.75, solid_capstyle="butt")
+    axes.plot(x, y, color=colour, linewidth=1.0, alpha=strength, solid_capstyle="butt")
 
 
 def _mark_best(axes: Axes, best: PointResult, results: Sequence[PointResult]) -> None:

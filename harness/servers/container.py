@@ -117,12 +117,11 @@ class ContainerServer:
         """
         deadline = time.monotonic() + deadline_s
         while not self._answers():
-            if failure := self.failure():
-                raise EnvironmentFailedError(failure)
+            failure, said = self.failure(), complaint(self.log, self.log_start)
             # It goes on without metrics where their port is taken.
-            if said := complaint(self.log, self.log_start):
+            if failure or said:
                 failed = PortTakenError if "already in use" in said else EnvironmentFailedError
-                raise failed(f"the server says: {said}")
+                raise failed(failure or f"the server says: {said}")
             if time.monotonic() > deadline:
                 raise EnvironmentFailedError(
                     f"the server in the container was not ready within {deadline_s:g} s;"

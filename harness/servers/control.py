@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from harness.archive import StatisticsWindow
 from harness.errors import EnvironmentFailedError, UsageError
+from harness.records import StatisticsWindow
 from harness.servers.configuration import from_message
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ AnswerT = TypeVar("AnswerT")
 class Snapshot:
     """Cumulative statistics of one model, and when they were taken (CLOCK_MONOTONIC, ns).
 
-    ``counts`` has the fields of :class:`harness.archive.StatisticsWindow` by name, summed over versions;
+    ``counts`` has the fields of :class:`harness.records.StatisticsWindow` by name, summed over versions;
     ``executed_batches`` maps an executed batch size to its executions so far.
     """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "Telemetry"]
 
-Reading = tuple[int, str, int, float, int]  # harness.archive.TELEMETRY_COLUMNS
+Reading = tuple[int, str, int, float, int]  # harness.records.TELEMETRY_COLUMNS
 
 LISTING_S = 0.25  # between two looks for new processes: a look reads all of /proc
 MOST_READINGS = 1_000_000  # kept while nobody drains: the oldest go first

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from harness.archive import GeneratorHealth, Outcome
 from harness.load.driver import Driver, Target
 from harness.point import ClosedLoad, Workload
+from harness.records import GeneratorHealth, Outcome
 from harness.reference import Reference, write_reference
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.archive import Outcome
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.load.driver import Driver, LoadGeneratorDiedError, Target
 from harness.load.examples import draw, from_reference
@@ -23,6 +22,7 @@ from harness.load.outcomes import FailedRequestError
 from harness.load.senders import Sender, connect, prepare
 from harness.load.watchdog import Watchdog
 from harness.point import ClosedLoad, OpenLoad, Workload
+from harness.records import Outcome
 from harness.reference import Reference, write_reference
 from harness.scenario import ServerSpec
 from harness.servers import serving

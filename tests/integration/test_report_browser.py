@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.archive import Outcome
+from harness.records import Outcome
 from harness.report import rebuild
 from tests.browser import MISSING, Browser, browser
 from tests.runs import Measured, with_outcome, write_run

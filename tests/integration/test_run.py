@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.archive import Outcome, open_run
+from harness.archive import open_run
+from harness.records import Outcome
 from tests.footprint import Footprint, wait_until
 
 if TYPE_CHECKING:

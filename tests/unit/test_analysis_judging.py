@@ -10,7 +10,7 @@ import pytest
 
 from harness.analysis import analyse
 from harness.analysis.verdicts import Verdict
-from harness.archive import Outcome
+from harness.records import Outcome
 from tests.queueing import Machine
 from tests.runs import with_outcome, with_record, write_run
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.analysis import analyse
 from harness.analysis.verdicts import Verdict
-from harness.archive import Calibration, CalibrationRow, Outcome
+from harness.records import Calibration, CalibrationRow, Outcome
 from tests.queueing import Machine
 from tests.runs import with_outcome, with_record, write_run
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.analysis import analyse
-from harness.archive import Outcome
+from harness.records import Outcome
 from tests.queueing import Machine
 from tests.runs import with_outcome, with_record, write_run
 

@@ -5,8 +5,8 @@ import pytest
 from harness.analysis.ranking import rank
 from harness.analysis.results import Percentile, PointResult, WorkloadResult
 from harness.analysis.verdicts import Verdict
-from harness.archive import Outcome
 from harness.point import ClosedLoad, DynamicBatching, Point, ServerConfiguration, Workload
+from harness.records import Outcome
 from harness.scenario import Slo
 from harness.statistics.intervals import Interval, interval_of_passes
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.analysis import analyse
-from harness.archive import Outcome, RunDirectory
+from harness.archive import RunDirectory
 from harness.errors import UsageError
+from harness.records import Outcome
 from tests.queueing import Machine
 from tests.runs import with_outcome, with_record, write_run
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from harness.analysis.samples import cut
-from harness.archive import SAMPLE_COLUMNS, SAMPLE_DTYPE, Outcome
+from harness.records import SAMPLE_COLUMNS, SAMPLE_DTYPE, Outcome
 
 MS = 1_000_000
 

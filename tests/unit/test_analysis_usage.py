@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from harness.analysis.usage import GENERATOR, SERVER, usage
-from harness.archive import TELEMETRY_COLUMNS
+from harness.records import TELEMETRY_COLUMNS
 
 S = 1_000_000_000
 

@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from harness.archive import (
-    SAMPLE_DTYPE,
-    SCHEMA_VERSION,
-    RunDirectory,
-    RunRecord,
-    TrialRecord,
-    create_run,
-    open_run,
-    whole_file,
-)
+from harness.archive import RunDirectory, create_run, open_run, whole_file
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.point import ClosedLoad, Point, ServerConfiguration, Workload
+from harness.records import SAMPLE_DTYPE, SCHEMA_VERSION, RunRecord, TrialRecord
 
 if TYPE_CHECKING:
     from pathlib import Path

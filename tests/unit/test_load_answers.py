@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.archive import Outcome
 from harness.load.answers import (
     COMPARE_EVERY,
     FEW_VALUES,
@@ -22,6 +21,7 @@ from harness.load.answers import (
     wrong,
 )
 from harness.load.outcomes import FailedRequestError
+from harness.records import Outcome
 
 PROBABILITIES = np.array([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], np.float32)
 

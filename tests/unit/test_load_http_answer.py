@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.archive import Outcome
 from harness.load.answers import Answer, Output
 from harness.load.http_answer import parse_head, parse_http
 from harness.load.outcomes import FailedRequestError
+from harness.records import Outcome
 
 # As a real Triton 2.51 sent them.
 JSON = (

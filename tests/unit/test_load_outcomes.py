@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from harness.archive import Outcome
 from harness.load.outcomes import grpc_outcome, http_outcome, socket_outcome
+from harness.records import Outcome
 
 # Details as gRPC 1.7x and a real Triton 2.51 worded them.
 REFUSED = (

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.archive import SAMPLE_DTYPE, Outcome
 from harness.load.recorder import ROW, ROWS_A_CHUNK, Recorder
+from harness.records import SAMPLE_DTYPE, Outcome
 
 
 def rows(recorder: Recorder) -> np.ndarray:
