@@ -77,7 +77,7 @@ class Section:
         id, title, lead: its anchor, its heading, and what the figures show.
         panels: the figures; a section without any is left out.
         legend: ``configurations``, ``parts``, ``hollow`` or nothing.
-        size: how large the panels are: nothing, ``small`` or ``wide``.
+        size: how large the panels are: nothing, ``small`` or ``bars``.
     """
 
     id: str

@@ -200,6 +200,40 @@ def test_a_percentile_with_too_few_samples_says_how_many_it_needs(one: Analysis)
     assert "1 point is not drawn: no p99 can be given." in text
 
 
+def test_a_remark_on_a_valid_point_is_no_doubt(one: Analysis) -> None:
+    (result,) = one.results
+    remarked = replace(result, reasons=("target not reached: throughput to ±4 %",))
+    text = render_page(replace(one, results=(remarked,), workloads=rank([remarked], one.slo)))
+    lines = check(text).lines
+    assert "| Target not reached: throughput to ±4 %" in lines
+    assert "Target not reached: throughput to ±4 %." in lines, "in the answer too"
+    assert "doubtful" not in "\n".join(lines).replace("A doubtful one has a hollow mark", "")
+
+
+def test_failures_stand_apart_with_their_own_latency(mixed: Analysis, html: str) -> None:
+    (failed,) = [result for result in mixed.results if result.failures.get(Outcome.TIMEOUT)]
+    count = failed.failures[Outcome.TIMEOUT]
+    (row,) = [line for line in Page(html).lines if "| timed out |" in line]
+    assert f"| concurrency 4 | timed out | {count} |" in row
+    assert row.endswith(f"| {failed.failure_ms[Outcome.TIMEOUT]:.2f}")
+
+
+def test_an_open_load_shows_what_became_of_it(mixed: Analysis, html: str) -> None:
+    result = next(r for r in mixed.results if r.key == "cnn-i1-nodyn-grpc-b1-poisson400")
+    assert result.arrivals is not None
+    arrivals = replace(
+        result.arrivals, due_rps=399.0, sent_rps=350.0, achieved_rps=340.0, unsent=37, capped=True
+    )
+    results = tuple(
+        replace(each, arrivals=arrivals) if each is result else each for each in mixed.results
+    )
+    lines = check(render_page(replace(mixed, results=results))).lines
+    (row,) = [line for line in lines if "| Poisson | 400 | 399 | 350 | 340 | 37 |" in line]
+    assert row.startswith("| gRPC, client batch 1: 1 instance, no dynamic batching |")
+    assert row.endswith("| reached")
+    assert "waiting to send" in lines
+
+
 def test_one_point_makes_a_page(one: Analysis) -> None:
     page = check(render_page(one))
     text = "\n".join(page.lines)
