@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report.answers import answers, recommended
-from harness.report.batches import batch_panels
-from harness.report.breakdown import breakdown_panels, part_names
-from harness.report.cast import MOST_WORKLOADS, cast_of
-from harness.report.drift import drift_panel
+from harness.report.breakdown import part_names
+from harness.report.cast import cast_of
 from harness.report.environment import environment
 from harness.report.formats import number
-from harness.report.heatmap import heat_panels
 from harness.report.instrument import INSTRUMENT_COLUMNS, instrument_lead, instrument_rows
 from harness.report.method import method
-from harness.report.percentiles import percentile_panels
 from harness.report.rows import (
     FAILURE_COLUMNS,
     MOST_ROWS,
@@ -33,28 +28,18 @@ from harness.report.rows import (
     point_columns,
     point_rows,
 )
+from harness.report.sections import drift_section, figure_sections
 from harness.report.svg import StyleSheet
-from harness.report.tradeoff import tradeoff_panels
 
 if TYPE_CHECKING:
     from harness.analysis.results import Analysis
     from harness.report.cast import Cast
-    from harness.report.panels import Panel
+    from harness.report.sections import Section
 
 __all__ = ["render_page"]
 
 HERE = Path(__file__).parent
 MOST_ANSWERS = 24
-
-# What the contents call a group of figures.
-SHORT = {
-    "tradeoff": "Trade-off",
-    "latency": "Latency",
-    "heat": "Heat map",
-    "time": "Time",
-    "batches": "Batches",
-    "drift": "Drift",
-}
 
 # The outlines of the marks in the order of style.MARKS, on a field of 12 by 12; first, that of the rest.
 MARKS = (
@@ -69,31 +54,10 @@ MARKS = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """One group of figures on the page.
-
-    Attributes:
-        id, title, lead: its anchor, its heading, and what the figures show.
-        panels: the figures; a section without any is left out.
-        legend: ``configurations``, ``parts``, ``hollow`` or nothing.
-        size: how large the panels are: nothing, ``small`` or ``bars``.
-    """
-
-    id: str
-    title: str
-    lead: str
-    panels: list[Panel]
-    legend: str = ""
-    size: str = ""
-
-
 def render_page(analysis: Analysis) -> str:
     """The report of a run as HTML. The same analysis gives the same text."""
     cast, sheet = cast_of(analysis), StyleSheet()
-    sections = _sections(analysis, cast, sheet)
-    drifted = drift_panel(analysis, sheet)
-    drift = Section("drift", "Drift", DRIFT_LEAD, [drifted] if drifted else [])
+    sections, drift = figure_sections(analysis, cast, sheet), drift_section(analysis, sheet)
     rows = point_rows(analysis, cast)
     css = (HERE / "page.css").read_text(encoding="utf-8") + sheet.text()
     js = (HERE / "page.js").read_text(encoding="utf-8")
@@ -138,66 +102,6 @@ def render_page(analysis: Analysis) -> str:
         keep_trailing_newline=True,
     )
     return environment_.get_template("page.html.j2").render(values).lstrip()
-
-
-DRIFT_LEAD = (
-    "One point, the sentinel, was measured at the start, in the middle and at the end of the run. What"
-    " differs here is the machine, not the configuration."
-)
-
-
-def _sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Section]:
-    left_out = len(analysis.workloads) - len(cast.workloads)
-    more = (
-        f" The first {MOST_WORKLOADS} of {len(analysis.workloads)} workloads are drawn."
-        if left_out
-        else ""
-    )
-    slo = " The dashed line is the SLO." if analysis.slo.p99_s is not None else ""
-    return [
-        Section(
-            "tradeoff",
-            "Throughput against p99",
-            "Each line is a server configuration, each mark a load level, with its 95 % intervals both"
-            f" ways. Further right and further down is better.{slo} The numbers are load levels.{more}",
-            tradeoff_panels(analysis, cast, sheet),
-            "configurations",
-        ),
-        Section(
-            "latency",
-            "Latency against load",
-            "Percentiles of the latency of right answers, all passes together; the p99 with its 95 %"
-            f" interval.{more}",
-            percentile_panels(analysis, cast, sheet),
-            "hollow",
-        ),
-        Section(
-            "heat",
-            "Throughput over instances and load",
-            "Inferences per second; shades can be compared within a workload. The frame marks the"
-            f" recommendation.{more}",
-            heat_panels(analysis, cast, sheet),
-            "hollow",
-            "small",
-        ),
-        Section(
-            "time",
-            "Where the time goes",
-            "The mean latency of a request, part by part: on the client’s side from its own clock, on the"
-            f" server’s from Triton’s statistics over the same windows.{more}",
-            breakdown_panels(analysis, cast, sheet),
-            "parts",
-            "bars",
-        ),
-        Section(
-            "batches",
-            "Executed batch sizes",
-            "Is dynamic batching working? A line above the dashed one says that the server put requests"
-            f" together.{more}",
-            batch_panels(analysis, cast, sheet),
-            "configurations",
-        ),
-    ]
 
 
 def _head(analysis: Analysis) -> dict[str, Any]:
@@ -278,7 +182,7 @@ def _table_lead(points: int) -> str:
 
 def _contents(analysis: Analysis, sections: list[Section]) -> list[tuple[str, str]]:
     """Anchors and titles of what is on the page, in its order."""
-    shown = {section.id: SHORT[section.id] for section in sections if section.panels}
+    shown = {section.id: section.short for section in sections if section.panels}
     drift = [("drift", shown.pop("drift"))] if "drift" in shown else []
     measured = bool(analysis.results)
     return [

@@ -1,0 +1,113 @@
+"""The page's groups of figures: what each shows, in words, and its panels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.report.batches import batch_panels
+from harness.report.breakdown import breakdown_panels
+from harness.report.cast import MOST_WORKLOADS
+from harness.report.drift import drift_panel
+from harness.report.heatmap import heat_panels
+from harness.report.percentiles import percentile_panels
+from harness.report.tradeoff import tradeoff_panels
+
+if TYPE_CHECKING:
+    from harness.analysis.results import Analysis
+    from harness.report.cast import Cast
+    from harness.report.panels import Panel
+    from harness.report.svg import StyleSheet
+
+__all__ = ["Section", "drift_section", "figure_sections"]
+
+DRIFT_LEAD = (
+    "One point, the sentinel, was measured at the start, in the middle and at the end of the run. What"
+    " differs here is the machine, not the configuration."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One group of figures on the page.
+
+    Attributes:
+        id, short, title, lead: its anchor, what the contents call it, its heading, and what it shows.
+        panels: the figures; a section without any is left out.
+        legend: ``configurations``, ``parts``, ``hollow`` or nothing.
+        size: how large the panels are: nothing, ``small`` or ``bars``.
+    """
+
+    id: str
+    short: str
+    title: str
+    lead: str
+    panels: list[Panel]
+    legend: str = ""
+    size: str = ""
+
+
+def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Section]:
+    """The groups of figures, in the order of the page, but for the drift."""
+    left_out = len(analysis.workloads) - len(cast.workloads)
+    more = (
+        f" The first {MOST_WORKLOADS} of {len(analysis.workloads)} workloads are drawn."
+        if left_out
+        else ""
+    )
+    slo = " The dashed line is the SLO." if analysis.slo.p99_s is not None else ""
+    return [
+        Section(
+            "tradeoff",
+            "Trade-off",
+            "Throughput against p99",
+            "Each line is a server configuration, each mark a load level, with its 95 % intervals both"
+            f" ways. Further right and further down is better.{slo} The numbers are load levels.{more}",
+            tradeoff_panels(analysis, cast, sheet),
+            "configurations",
+        ),
+        Section(
+            "latency",
+            "Latency",
+            "Latency against load",
+            "Percentiles of the latency of right answers, all passes together; the p99 with its 95 %"
+            f" interval.{more}",
+            percentile_panels(analysis, cast, sheet),
+            "hollow",
+        ),
+        Section(
+            "heat",
+            "Heat map",
+            "Throughput over instances and load",
+            "Inferences per second; shades can be compared within a workload. The frame marks the"
+            f" recommendation.{more}",
+            heat_panels(analysis, cast, sheet),
+            "hollow",
+            "small",
+        ),
+        Section(
+            "time",
+            "Time",
+            "Where the time goes",
+            "The mean latency of a request, part by part: on the client’s side from its own clock, on the"
+            f" server’s from Triton’s statistics over the same windows.{more}",
+            breakdown_panels(analysis, cast, sheet),
+            "parts",
+            "bars",
+        ),
+        Section(
+            "batches",
+            "Batches",
+            "Executed batch sizes",
+            "Is dynamic batching working? A line above the dashed one says that the server put requests"
+            f" together.{more}",
+            batch_panels(analysis, cast, sheet),
+            "configurations",
+        ),
+    ]
+
+
+def drift_section(analysis: Analysis, sheet: StyleSheet) -> Section:
+    """What the sentinel trials show; it stands by itself, after how it was measured."""
+    drifted = drift_panel(analysis, sheet)
+    return Section("drift", "Drift", "Drift", DRIFT_LEAD, [drifted] if drifted else [])
