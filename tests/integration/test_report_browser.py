@@ -229,6 +229,8 @@ def test_paper_holds_the_whole_width(shown: Browser) -> None:
     """At the width of A4 within its margins, nothing is cut off, the tables included."""
     shown.devtools("Emulation.setEmulatedMedia", media="print", features=[])
     shown.resize(718)
+    useless = "return [...document.querySelectorAll('nav, button[data-copy]')].map("
+    assert set(shown.run(f"{useless}(e) => getComputedStyle(e).display)")) == {"none"}
     assert (
         shown.run(
             "const root = document.documentElement; return root.scrollWidth - root.clientWidth"
