@@ -66,6 +66,9 @@ class ContainerWatch:
         for thread in (self._listener, self._follower):
             if thread.ident is not None:
                 thread.join(PATIENCE_S)
+        for stream in self._streams:
+            with contextlib.suppress(Exception):
+                stream._response.close()  # noqa: SLF001 - its own close() leaves the connection open
 
     def _follow(self) -> None:
         from docker.errors import DockerException
