@@ -96,6 +96,7 @@ def pool(trials: Sequence[TrialMeasures], backend: str, slo: Slo) -> PointResult
         client_gap_ms=_weighted((trial.client_gap_ms, trial.requests) for trial in whole),
         client_cpu_cores=_weighted((trial.client_cpu_cores, trial.window_s) for trial in whole),
         server_cpu_cores=_weighted((trial.server_cpu_cores, trial.window_s) for trial in whole),
+        other_cpu_cores=_weighted((trial.other_cpu_cores, trial.window_s) for trial in whole),
         server_rss_bytes=max((trial.server_rss_bytes for trial in whole), default=0) or None,
         concurrency_seen=requests / window_s * cycle_ms / 1e3 if cycle_ms is not None else None,
         serial_correlation=serial_correlation(sections) if len(whole) == 1 else math.nan,

@@ -129,6 +129,7 @@ class PointResult:
         service_mean_ms, service_percentiles: the same from the actual send; equal in a closed loop.
         client_gap_ms: mean time between an answer and the same user's next send; ``None`` in an open loop.
         client_cpu_cores, server_cpu_cores: CPU used within the windows; the server's Python stubs included.
+        other_cpu_cores: CPU that all other processes of this machine used meanwhile.
         server_rss_bytes: the largest resident memory of the server and its stubs together.
         concurrency_seen: requests per second times (mean latency + client gap), which Little's law says
             is the concurrency; ``None`` in an open loop.
@@ -162,6 +163,7 @@ class PointResult:
     client_gap_ms: float | None = None
     client_cpu_cores: float | None = None
     server_cpu_cores: float | None = None
+    other_cpu_cores: float | None = None
     server_rss_bytes: int | None = None
     concurrency_seen: float | None = None
     breakdown: Breakdown | None = None

@@ -30,6 +30,7 @@ class WindowSamples:
 
     Attributes:
         scheduled_ns, sent_ns, done_ns, batch, outcome: as in ``records.SAMPLE_DTYPE``, shape (requests,).
+        user: the simulated user of each, shape (requests,).
         gap_ms: from the same user's last answer to this request's send; NaN where there is none, shape
             (requests,).
         start_ns, end_ns: the window.
@@ -42,6 +43,7 @@ class WindowSamples:
     done_ns: npt.NDArray[np.int64]
     batch: npt.NDArray[np.int32]
     outcome: npt.NDArray[np.int8]
+    user: npt.NDArray[np.int32]
     gap_ms: Floats
     start_ns: int
     end_ns: int
@@ -86,6 +88,7 @@ def cut(table: pa.Table, start_ns: int, end_ns: int, *, closed: bool) -> WindowS
         done_ns=columns["done_ns"][inside],
         batch=columns["batch"][inside],
         outcome=columns["outcome"][inside],
+        user=columns["user"][inside],
         gap_ms=gaps[inside],
         start_ns=start_ns,
         end_ns=end_ns,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from harness.analysis.bookkeeping import interference, users_at_work
 from harness.analysis.verdicts import Verdict, percent
 from harness.point import ClosedLoad
 from harness.statistics.intervals import paired_ratio
@@ -60,10 +61,14 @@ def steadiness_findings(result: PointResult, whole: Sequence[TrialMeasures]) -> 
         yield Verdict.WINDOW_TOO_SHORT, said
     width = result.throughput.half_width_relative
     if math.isfinite(width) and width > MOST_HALF_WIDTH and result.passes >= FEWEST_PASSES:
-        said = f"throughput varies from pass to pass: ±{percent(width)} over {result.passes} passes"
+        said = (
+            f"throughput varies from pass to pass: ±{percent(width)} over {result.passes} passes"
+            f"{interference(result)}"
+        )
         yield Verdict.UNSTEADY, said
     yield from _change(whole)
     yield from _pause(result, whole)
+    yield from _books(result)
     yield from _overload(result)
 
 
@@ -91,6 +96,18 @@ def _pause(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Find
     )
     if isinstance(result.point.load, ClosedLoad):
         said += ": a closed loop sent nothing meanwhile, so its percentiles hide it"
+    yield Verdict.UNSTEADY, said
+
+
+def _books(result: PointResult) -> Iterator[Finding]:
+    """All users were at work (the generator's findings say otherwise), so the edges cut something long."""
+    found, load = users_at_work(result), result.point.load
+    if found is None or found[1] or not isinstance(load, ClosedLoad):
+        return
+    said = (
+        f"{load.concurrency} users add up to {found[0]:.3g} by Little's law: pauses were cut by the windows'"
+        " edges"
+    )
     yield Verdict.UNSTEADY, said
 
 

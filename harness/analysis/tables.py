@@ -105,6 +105,7 @@ def _point_row(result: PointResult) -> dict[str, object]:
         "server_other_ms": parts and parts.server_other_ms,
         "server_requests": result.server_requests,
         "concurrency_seen": result.concurrency_seen,
+        "other_cpu_cores": result.other_cpu_cores,
         "server_rss_bytes": result.server_rss_bytes,
         "ceiling_share": result.ceiling_share,
         **_goodput(result),

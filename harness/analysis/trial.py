@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.analysis.samples import cut
-from harness.analysis.usage import GENERATOR, SERVER, usage
+from harness.analysis.usage import GENERATOR, HOST, SERVER, usage
 from harness.point import OpenLoad
 from harness.records import Outcome
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+    import pyarrow as pa
 
     from harness.analysis.samples import WindowSamples
     from harness.archive import RunDirectory
@@ -51,9 +52,11 @@ class TrialMeasures:
         capped: whether as many were in flight as may be, so that others had to wait; only in an open loop.
         mean_cycle_ms: mean latency (whatever the answer) and client gap together; NaN in an open loop.
         client_gap_ms: mean time between an answer and the same user's next send; NaN in an open loop.
+        users: how many different users got an answer.
         slowest_ms: the slowest request, whatever its answer.
         longest_silence_ms: the longest time with requests in flight and not one answer.
-        client_cpu_cores, server_cpu_cores, server_rss_bytes: NaN without telemetry.
+        client_cpu_cores, server_cpu_cores, server_rss_bytes: NaN (0 bytes) without telemetry.
+        other_cpu_cores: what all other processes of this machine used; NaN without telemetry.
     """
 
     record: TrialRecord
@@ -72,11 +75,13 @@ class TrialMeasures:
     capped: bool
     mean_cycle_ms: float
     client_gap_ms: float
+    users: int
     slowest_ms: float
     longest_silence_ms: float
     client_cpu_cores: float
     server_cpu_cores: float
     server_rss_bytes: int
+    other_cpu_cores: float
 
     @property
     def whole(self) -> bool:
@@ -114,6 +119,8 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
     window = cut(run.samples(record.index), start_ns, end_ns, closed=closed)
     telemetry = run.telemetry(record.index)
     server = usage(telemetry, SERVER, start_ns, end_ns) if end_ns else None
+    host = usage(telemetry, HOST, start_ns, end_ns) if end_ns else None
+    client = _client_cores(record, telemetry, window)
     gap_ms = _mean(window.gap_ms[np.isfinite(window.gap_ms)]) if closed else math.nan
     outcomes = Counter(window.outcome.tolist())
     right = window.right
@@ -136,11 +143,15 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
         capped=_capped(record),
         mean_cycle_ms=_mean(window.service_ms) + gap_ms,
         client_gap_ms=gap_ms,
+        users=len(np.unique(window.user)),
         slowest_ms=float(window.service_ms.max(initial=0.0)),
         longest_silence_ms=window.longest_silence_ms,
-        client_cpu_cores=_client_cores(run, record, window),
+        client_cpu_cores=client,
         server_cpu_cores=server.cores if server else math.nan,
         server_rss_bytes=server.rss_bytes if server else 0,
+        other_cpu_cores=max(0.0, host.cores - server.cores - client)
+        if host and server
+        else math.nan,
     )
 
 
@@ -153,14 +164,14 @@ def _capped(record: TrialRecord) -> bool:
     )
 
 
-def _client_cores(run: RunDirectory, record: TrialRecord, window: WindowSamples) -> float:
+def _client_cores(record: TrialRecord, telemetry: pa.Table, window: WindowSamples) -> float:
     """The generator's own account of its CPU within the window, or else the telemetry's."""
     health = record.generator
     if health is not None and health.window_s > 0:
         return health.cpu_s / health.window_s
     if window.end_ns == 0:
         return math.nan
-    seen = usage(run.telemetry(record.index), GENERATOR, window.start_ns, window.end_ns)
+    seen = usage(telemetry, GENERATOR, window.start_ns, window.end_ns)
     return seen.cores if seen else math.nan
 
 
@@ -199,6 +210,7 @@ def trial_row(trial: TrialMeasures) -> dict[str, object]:
         "client_gap_ms": trial.client_gap_ms,
         "client_cpu_cores": trial.client_cpu_cores,
         "server_cpu_cores": trial.server_cpu_cores,
+        "other_cpu_cores": trial.other_cpu_cores,
         "loop_lag_ms_p99": health.loop_lag_p99_ms if health else None,
         "slip_ms_p99": trial.slip_p99_ms if open_loop else None,
         "loop_lag_ms_max": health.loop_lag_max_ms if health else None,

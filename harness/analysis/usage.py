@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["GENERATOR", "SERVER", "Usage", "usage"]
+__all__ = ["GENERATOR", "HOST", "SERVER", "Usage", "usage"]
 
 # The server is its own process and its Python stubs.
 SERVER = frozenset({"server", "stub"})
 GENERATOR = frozenset({"generator"})
+# All cores of the machine together, idle time left out.
+HOST = frozenset({"host"})
 
 # With readings over less than this share of the window, nothing is said about it.
 LEAST_COVERED = 0.5

@@ -135,7 +135,7 @@ def test_idle_users_are_the_generators_fault(tmp_path: Path) -> None:
         return replace(measured, samples=measured.samples[measured.samples["user"] != 3])
 
     point = judged(tmp_path, lazy)
-    assert any("7.0 of 8 users were at work" in reason for reason in point.reasons), point.reasons
+    assert any("only 7 of 8 users got an answer" in r for r in point.reasons), point.reasons
 
 
 @pytest.mark.parametrize(("spread", "unsteady"), [(0.05, False), (0.5, True)])
@@ -180,6 +180,43 @@ def test_wrong_answers_are_never_allowed(tmp_path: Path) -> None:
     text = SCENARIO.replace("errors: 0", "errors: 50%")
     point = judged(tmp_path, lambda m: with_outcome(m, Outcome.WRONG_ANSWER, 0.001), text)
     assert point.verdict is Verdict.WRONG_ANSWERS
+
+
+def test_users_that_hesitate_are_the_generators_fault(tmp_path: Path) -> None:
+    point = judged(tmp_path, text=SCENARIO.replace("[8]", "[1]"), machine=Machine(gap_ms=0.9))
+    assert point.verdict is Verdict.GENERATOR_BOUND
+    assert "users took 0.90 ms to send again, beside a latency of 1.4" in point.reasons[0]
+
+
+def test_pauses_that_the_edges_cut_are_no_idle_users(tmp_path: Path) -> None:
+    def pause(measured: Measured) -> Measured:
+        """Half of what was in flight at the window's start had waited for 200 ms."""
+        samples = measured.samples.copy()
+        start_ns = measured.record.window_start_ns or 0
+        cut = (samples["sent_ns"] < start_ns) & (samples["done_ns"] > start_ns)
+        for moment in ("scheduled_ns", "sent_ns"):
+            samples[moment][cut] -= 200_000_000
+        before = (samples["done_ns"] < start_ns) & (samples["done_ns"] > start_ns - 210_000_000)
+        return replace(measured, samples=samples[~before])
+
+    point = judged(tmp_path, pause)
+    assert point.verdict is Verdict.UNSTEADY, point.reasons
+    assert any("8 users add up to 9." in reason for reason in point.reasons), point.reasons
+
+
+def test_other_processes_are_named_as_the_cause(tmp_path: Path) -> None:
+    def busy(measured: Measured) -> Measured:
+        origin = measured.telemetry[0][0]
+        telemetry = [
+            (moment, role, pid, cpu + 1.2 * (moment - origin) / 1e9 * (role == "host"), rss)
+            for moment, role, pid, cpu, rss in measured.telemetry
+        ]
+        return generator(loop_lag_p99_ms=20.0)(replace(measured, telemetry=telemetry))
+
+    point = judged(tmp_path, busy)
+    assert point.other_cpu_cores == pytest.approx(1.2, rel=0.01)
+    assert point.reasons[0].endswith("(other processes used 1.2 cores meanwhile)")
+    assert judged(tmp_path).other_cpu_cores == pytest.approx(0, abs=0.01)
 
 
 def test_a_lag_is_judged_beside_the_latency(tmp_path: Path) -> None:
