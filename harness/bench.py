@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +99,7 @@ class Bench:
         configuration = probe_configuration(like, sleep_us=sleep_us)
         self.control.load(PROBE, configuration, deadline_s=timeout_s)
         try:
-            batched = configuration["max_batch_size"] > 0
-            self.driver.aim(_target(self.server, PROBE, batched=batched, reference=None))
+            self.driver.aim(_target(self.server, PROBE, configuration))
             yield PROBE
         finally:
             self._aim(None)
@@ -158,10 +157,7 @@ class Bench:
             self.driver.pause(timeout_s=self.scenario.measure.request_timeout_s)
             return
         model = self.models[configuration.model]
-        batched = model.configuration.get("max_batch_size", 0) > 0
-        self.driver.aim(
-            _target(self.server, model.name, batched=batched, reference=model.reference)
-        )
+        self.driver.aim(_model_target(self.server, model))
 
     def _load(self, trial: PlannedTrial, seen: dict[str, Any]) -> npt.NDArray[np.void]:
         """Send the trial's load, note the window in ``seen``, and return the samples."""
@@ -219,19 +215,24 @@ def open_bench(
         repository = stack.enter_context(staged({**folders, PROBE: probe_folder()}, run_id))
         server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
         control = stack.enter_context(Control(server.endpoints))
-        first = models[scenario.model[0]]
-        target = _target(server, first.name, batched=True, reference=first.reference)
+        target = _model_target(server, models[scenario.model[0]])
         driver = stack.enter_context(Driver(target, logs=logs, seed=scenario.measure.seed))
         telemetry = stack.enter_context(Telemetry())
         telemetry.start(lambda: [*server.processes(), ("generator", driver.pid)])
         yield Bench(scenario, models, server, control, driver, telemetry, refused)
 
 
-def _target(server: Server, model: str, *, batched: bool, reference: Path | None) -> Target:
+def _model_target(server: Server, model: ExportedModel) -> Target:
+    """An exported model, with the tolerance that its precision was exported with."""
+    target = _target(server, model.name, model.configuration)
+    tolerance = model.record.get("tolerance", target.tolerance)
+    return replace(target, reference=model.reference, tolerance=tolerance)
+
+
+def _target(server: Server, name: str, configuration: dict[str, Any]) -> Target:
     return Target(
         http=server.endpoints.http,
         grpc=server.endpoints.grpc,
-        model=model,
-        batched=batched,
-        reference=reference,
+        model=name,
+        batched=configuration.get("max_batch_size", 0) > 0,
     )

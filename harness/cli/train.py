@@ -140,8 +140,8 @@ def train(
 
 
 def _train(settings: Settings, folder: Path) -> None:
+    from harness.folder import check_replaceable
     from harness.models.dataset import split
-    from harness.models.folder import check_replaceable
     from harness.models.framework import load_keras, require
     from harness.models.networks import check_network
     from harness.models.record import RECORD, write_model

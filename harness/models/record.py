@@ -21,9 +21,9 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from harness.errors import UsageError
+from harness.folder import whole_folder
 from harness.models.dataset import SHAPE
 from harness.models.evaluation import Evaluation, evaluate
-from harness.models.folder import whole_folder
 from harness.models.framework import quiet
 from harness.models.onnx_file import (
     INPUT,

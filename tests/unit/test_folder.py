@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.models.folder import check_replaceable, whole_folder
+from harness.folder import check_replaceable, whole_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
