@@ -41,6 +41,7 @@ def test_the_folder_holds_what_the_record_says(trained: Path) -> None:
         if path.is_file() and path.name not in ("training.json", "index.html")
     }
     assert record.files == digests
+    assert "93,322 parameters" in (trained / "index.html").read_text()
     assert {"model.keras", "model.onnx", "reference.npz", "saved_model/saved_model.pb"} <= set(
         digests
     )
@@ -193,14 +194,11 @@ def test_a_user_s_data_with_three_classes_is_learnt(harness: Harness, tmp_path: 
     assert read_reference(folder / "reference.npz").outputs["probabilities"].shape[1] == 3
 
 
-@pytest.mark.parametrize("network", ["cnn_small", "cnn_wide", "gru"])
-def test_every_other_network_trains_and_exports(
-    harness: Harness, tmp_path: Path, network: str
-) -> None:
-    harness("train", "--network", network, "--epochs", 1, "--output", tmp_path / network)
-    record = read_record(tmp_path / network)
-    reference = read_reference(tmp_path / network / "reference.npz")
-    answers = run_onnx(tmp_path / network / "model.onnx", reference.inputs["image"])
+def test_a_recurrent_network_trains_and_exports(harness: Harness, tmp_path: Path) -> None:
+    harness("train", "--network", "gru", "--epochs", 1, "--output", tmp_path / "gru")
+    record = read_record(tmp_path / "gru")
+    reference = read_reference(tmp_path / "gru" / "reference.npz")
+    answers = run_onnx(tmp_path / "gru" / "model.onnx", reference.inputs["image"])
     np.testing.assert_allclose(answers, reference.outputs["probabilities"], rtol=0, atol=1e-5)
     assert record.parity["model.onnx"] < 1e-5
-    assert record.parameters != 93_322
+    assert record.parameters == 18_698
