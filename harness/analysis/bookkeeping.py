@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from harness.analysis.trial import TrialMeasures
     from harness.records import Calibration
 
-__all__ = ["ceiling_share", "count_disagreement", "interference", "users_at_work"]
+__all__ = ["ceiling_share", "count_disagreement", "users_at_work"]
 
 MOST_OFF_LITTLE = 0.03
-# What the system and a terminal use without disturbing anything.
-OTHERS_ALWAYS_FINE_CORES = 0.3
 MOST_OFF_COUNT = 0.02
 
 
@@ -67,11 +65,3 @@ def ceiling_share(result: PointResult, calibration: Calibration | None) -> float
             known = result.window_s and row.ceiling_rps
             return result.requests / result.window_s / row.ceiling_rps if known else None
     return None
-
-
-def interference(result: PointResult) -> str:
-    """A clause that names other processes as a likely cause; empty where they did next to nothing."""
-    cores = result.other_cpu_cores
-    if cores is None or cores < OTHERS_ALWAYS_FINE_CORES:
-        return ""
-    return f" (other processes used {cores:.1f} cores meanwhile)"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING
 
-from harness.analysis.bookkeeping import interference
 from harness.analysis.verdicts import Verdict, percent
 from harness.point import ClosedLoad
 
@@ -54,16 +54,16 @@ def generator_findings(result: PointResult, whole: Sequence[TrialMeasures]) -> I
 
 def _lag(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Finding]:
     """The middle pass counts: one pass in which the machine paused says nothing about the others."""
-    lags = sorted(t.record.generator.loop_lag_p99_ms for t in whole if t.record.generator)
+    lags = [t.record.generator.loop_lag_p99_ms for t in whole if t.record.generator]
     if not lags:
         return
     p99 = result.percentiles[0.99].interval_ms
-    lag_ms = lags[len(lags) // 2]
+    lag_ms = median(lags)
     latency_ms = p99.estimate if p99 else result.latency_mean_ms.estimate
     if lag_ms > max(LAG_ALWAYS_FINE_MS, MOST_LAG_OF_P99 * latency_ms):
         said = (
             f"the load generator's event loop was {lag_ms:.1f} ms late (p99), beside a latency of"
-            f" {latency_ms:.1f} ms{interference(result)}"
+            f" {latency_ms:.1f} ms"
         )
         yield Verdict.GENERATOR_BOUND, said
 

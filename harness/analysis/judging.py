@@ -30,6 +30,11 @@ __all__ = ["judge"]
 # Half of a statistics call that took longer than twice this is a part of the window worth naming.
 SLOW_EDGE_MS = 5.0
 
+# What the system itself uses without disturbing anything.
+OTHERS_ALWAYS_FINE_CORES = 0.3
+# What other processes may be the cause of, the worst first.
+DISTURBANCES = (Verdict.COUNTS_DISAGREE, Verdict.GENERATOR_BOUND, Verdict.UNSTEADY)
+
 
 def judge(
     result: PointResult, trials: Sequence[TrialMeasures], slo: Slo, measure: Measure
@@ -54,6 +59,7 @@ def judge(
         ]
     elif whole:
         findings.append((Verdict.TOO_FEW_SAMPLES, "no request ended within the windows"))
+    findings += _interference(result, [verdict for verdict, _ in findings])
     severity = list(Verdict)
     findings.sort(key=lambda finding: severity.index(finding[0]))
     verdict = findings[0][0] if findings else Verdict.VALID
@@ -115,6 +121,14 @@ def _telemetry(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[
         missing.append("the load generator's health")
     if missing:
         yield Verdict.TELEMETRY_MISSING, f"not known: {', '.join(missing)}"
+
+
+def _interference(result: PointResult, found: Sequence[Verdict]) -> Iterator[Finding]:
+    """Other processes, where they are a likely cause of the worst that was found."""
+    disturbed = [verdict for verdict in DISTURBANCES if verdict in found]
+    cores = result.other_cpu_cores
+    if disturbed and cores is not None and cores > OTHERS_ALWAYS_FINE_CORES:
+        yield disturbed[0], f"other processes of this machine used {cores:.1f} cores meanwhile"
 
 
 def _missed_targets(result: PointResult, measure: Measure) -> Iterator[str]:

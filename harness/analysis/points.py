@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,7 +130,6 @@ def _arrivals(trials: Sequence[TrialMeasures], load: OpenLoad) -> Arrivals | Non
     if not trials:
         return None
     window_s = sum(trial.window_s for trial in trials)
-    slips_ms = sorted(trial.slip_p99_ms for trial in trials)
     return Arrivals(
         offered_rps=load.rate,
         due_rps=sum(trial.due for trial in trials) / window_s,
@@ -137,7 +137,7 @@ def _arrivals(trials: Sequence[TrialMeasures], load: OpenLoad) -> Arrivals | Non
         achieved_rps=sum(trial.requests for trial in trials) / window_s,
         unsent=sum(trial.record.generator.unsent for trial in trials if trial.record.generator),
         late=sum(trial.late for trial in trials),
-        slip_p99_ms=slips_ms[len(slips_ms) // 2],
+        slip_p99_ms=median(trial.slip_p99_ms for trial in trials),
         capped=any(trial.capped for trial in trials),
     )
 

@@ -223,15 +223,18 @@ def _rate(interval: Interval) -> str:
 def _doubtful(
     results: Sequence[PointResult], winner: RankedConfiguration | None, slo: Slo
 ) -> tuple[str, ...]:
-    """Doubtful points that would have beaten the winner."""
-    least = winner.best.throughput.high if winner and winner.best else 0.0
-    if math.isnan(least):
-        least = winner.best.throughput.estimate if winner and winner.best else 0.0
+    """Doubtful points that would have beaten the winner: each configuration's best, the best first."""
+    beaten = winner.best.throughput if winner and winner.best else Interval(0.0)
+    most = beaten.high if math.isfinite(beaten.high) else beaten.estimate
+    better = [
+        result
+        for result in sorted(results, key=_throughput, reverse=True)
+        if not result.valid and not _disqualified(result, slo) and _throughput(result) > most
+    ]
+    best = {result.point.configuration: result for result in reversed(better)}
     return tuple(
         f"{result.point.configuration.label} at {load_label(result)} would be better with"
         f" {result.throughput.estimate:,.0f} inferences/s, but is doubtful: {result.reasons[0]}"
-        for result in results
-        if not result.valid
-        and not _disqualified(result, slo)
-        and result.throughput.estimate > least
+        for result in better
+        if best[result.point.configuration] is result
     )

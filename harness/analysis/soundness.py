@@ -59,7 +59,11 @@ def judge_run(
     if record.status != "complete":
         done = f"{measured} of {record.planned_trials} trials measured"
         matters.append(f"{_status(record)} ({done})")
-    matters += [f"{workload.label}: {said}" for workload in workloads for said in workload.doubtful]
+    for workload in workloads:
+        if workload.doubtful:
+            more = len(workload.doubtful) - 1
+            others = f" (and {more} more)" if more else ""
+            matters.append(f"{workload.label}: {workload.doubtful[0]}{others}")
     if drift and drift.spread > MOST_DRIFT:
         rates = " → ".join(f"{rate:,.0f}" for rate in drift.throughput)
         matters.append(f"the machine drifted: {drift.point} gave {rates} inferences/s")

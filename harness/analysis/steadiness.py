@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.analysis.bookkeeping import interference, users_at_work
+from harness.analysis.bookkeeping import users_at_work
 from harness.analysis.verdicts import Verdict, percent
 from harness.point import ClosedLoad
 from harness.statistics.intervals import paired_ratio
@@ -61,10 +61,7 @@ def steadiness_findings(result: PointResult, whole: Sequence[TrialMeasures]) -> 
         yield Verdict.WINDOW_TOO_SHORT, said
     width = result.throughput.half_width_relative
     if math.isfinite(width) and width > MOST_HALF_WIDTH and result.passes >= FEWEST_PASSES:
-        said = (
-            f"throughput varies from pass to pass: ±{percent(width)} over {result.passes} passes"
-            f"{interference(result)}"
-        )
+        said = f"throughput varies from pass to pass: ±{percent(width)} over {result.passes} passes"
         yield Verdict.UNSTEADY, said
     yield from _change(whole)
     yield from _pause(result, whole)

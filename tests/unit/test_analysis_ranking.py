@@ -135,6 +135,19 @@ def test_a_doubtful_point_never_wins_and_is_named() -> None:
     assert workload.ranking[1].why_not == "no level is valid"
 
 
+def test_of_each_configuration_the_best_doubtful_point_is_named() -> None:
+    doubtful = {"instances": 2, "verdict": Verdict.UNSTEADY}
+    workload = ranked(
+        point(1000),
+        point(1500, users=8, **doubtful),
+        point(1900, users=32, **doubtful),
+        point(2500, instances=3, verdict=Verdict.UNSTEADY),
+    )
+    first, second = workload.doubtful
+    assert first.startswith("3 instances")
+    assert second.startswith("2 instances, no dynamic batching at concurrency 32")
+
+
 def test_a_doubtful_point_that_would_not_win_anyway_is_not_named() -> None:
     slow = point(500, instances=2, verdict=Verdict.UNSTEADY)
     late = point(3000, instances=3, verdict=Verdict.UNSTEADY, p99_ms=(90.0, 99.0))
