@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -215,22 +217,69 @@ def test_users_are_in_flight_at_once(
     sleep: Callable[..., None],
     protocol: str,
 ) -> None:
-    """More slow requests than gevent's pool has threads (10): as the server saw them."""
-    users, sleep_us = 24, 200_000
-    sleep(sleep_us, users)
+    """As many as there are users, as the server saw them."""
+    users, sleep_us = 64, 200_000
+    sleep(sleep_us, 1, dynamic_batching={"max_queue_delay_microseconds": 20_000})
     raw.aim(replace(identity, model="sleep"))
-    raw.level(Workload(protocol=protocol), ClosedLoad(concurrency=users), request_timeout_s=10)
+    raw.level(Workload(protocol=protocol), ClosedLoad(concurrency=users), request_timeout_s=30)
     time.sleep(0.5)
     first = control.snapshot("sleep")
-    time.sleep(2)
+    time.sleep(3)
     last = control.snapshot("sleep")
     samples, fared = raw.collect(first.edge_ns, last.edge_ns)
     seen = difference(first, last)
     in_flight = seen.success_ns / (seen.end_ns - seen.start_ns)
-    assert in_flight >= 0.9 * users, f"{in_flight:.1f} of {users}"
+    assert in_flight >= 0.85 * users, f"{in_flight:.1f} of {users}"
     assert fared.max_in_flight == users
-    took_ms = (samples["done_ns"] - samples["sent_ns"]) / 1e6
-    assert np.median(took_ms) < 1.25 * sleep_us / 1000
+    assert set(samples["user"]) == set(range(users))
+
+
+FAST_AMONG_SLOW = """
+import sys
+import gevent.monkey
+gevent.monkey.patch_all()
+import time
+import gevent
+from harness.load.bodies import grpc_request
+from harness.load.examples import draw, from_metadata
+from harness.load.grpc_link import GrpcLink, prepare_grpc
+from harness.load.target import Target
+
+address, slow_users = sys.argv[1], int(sys.argv[2])
+prepare_grpc()
+shape = [{"name": name, "datatype": "FP32", "shape": [-1, 1]} for name in "XY"]
+examples = from_metadata({"inputs": shape[:1], "outputs": shape[1:]}, batched=True, seed=1)
+
+def latency_s(model):
+    target = Target("", address, model)
+    link = GrpcLink(address)
+    request = grpc_request(draw(examples, target, 1, 1)[0], target)
+    start = time.monotonic()
+    link.open(10)
+    link.exchange(request, (), 30)
+    took_s = time.monotonic() - start
+    link.close()
+    return took_s
+
+slow = [gevent.spawn(latency_s, "sleep") for _ in range(slow_users)]
+gevent.sleep(0.3)
+print(latency_s("identity"))
+print(min(greenlet.get() for greenlet in slow), flush=True)
+"""
+
+
+def test_slow_calls_do_not_hold_up_fast_ones(
+    identity: Target, sleep: Callable[..., None], tmp_path: Path
+) -> None:
+    """The trap of gRPC under gevent: each call waits in one of 10 threads, the fast behind the slow."""
+    sleep(1_500_000, 1, dynamic_batching={"max_queue_delay_microseconds": 100_000})
+    script = tmp_path / "fast_among_slow.py"
+    script.write_text(FAST_AMONG_SLOW)
+    command = [sys.executable, str(script), str(identity.grpc), "24"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    fast_s, slow_s = map(float, done.stdout.split())
+    assert slow_s >= 1.5
+    assert fast_s < slow_s / 3
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
