@@ -239,7 +239,7 @@ class Control:
         status = str(error.status() or "")
         if "DEADLINE_EXCEEDED" in status:
             return EnvironmentFailedError(
-                f"{what}: no answer within {deadline_s:g} s", where=self._address
+                f"{what}: no answer within {deadline_s:.3g} s", where=self._address
             )
         message = " ".join(str(error.message()).split()).rstrip(";. ")
         kind = ConnectionBrokenError if any(a in status for a in AGAIN) else EnvironmentFailedError
@@ -256,8 +256,10 @@ def reason_in_log(log: Path | None, start: int) -> str:
             text = file.read(LARGEST_LOG_BYTES).decode(errors="replace")
     except OSError:
         return ""
+    # [libprotobuf ERROR …/text_format.cc:337] Error parsing text-format inference.ModelConfig: 1:29: …
     # E1123 23:55:05.706695 30939 model_repository_manager.cc:1460] "Poll failed for …"
-    errors = re.findall(r"^E\d{4} [^\]\n]+\] (.+)$", text, re.MULTILINE)
+    parsing = re.findall(r"^\[libprotobuf ERROR [^\]\n]+\] (.+)$", text, re.MULTILINE)
+    errors = parsing or re.findall(r"^E\d{4} [^\]\n]+\] (.+)$", text, re.MULTILINE)
     return errors[-1].strip().strip('"').rstrip(".") if errors else ""
 
 

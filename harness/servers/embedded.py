@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import signal
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,35 +12,31 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from harness import processes
-from harness.errors import EnvironmentFailedError, UsageError
+from harness.errors import EnvironmentFailedError
 from harness.servers import leftovers
 from harness.servers.environment import ServerEnvironment, find_environment
 from harness.servers.inquiry import answers, metadata
 from harness.servers.ports import LOOPBACK, choose_ports
-from harness.servers.server import Endpoints, ProcessRole
+from harness.servers.server import Endpoints
+from harness.servers.triton import (
+    complaint,
+    ending,
+    last_lines,
+    server_and_stubs,
+    server_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.processes import ChildProcess
     from harness.scenario import ServerSpec
+    from harness.servers.server import ProcessRole
 
 __all__ = ["EmbeddedServer", "serving_embedded"]
 
-STUB = "triton_python_backend_stub"[:15]  # the kernel keeps 15 letters of a process's name
-EXIT_TIMEOUT_S = 4  # for requests in flight and stubs when it ends; a stub takes 2 s
 STOP_GRACE_S = 6.0
-METRICS_INTERVAL_MS = 200
-HTTP_THREADS = 8  # Triton's default
 ATTEMPTS = 3  # at ports that were free when they were picked
-LAST_LINES = 20
-LARGEST_START_BYTES = 1 << 18
-# What it says of its command line, above hundreds of lines of help, and of its ports.
-COMPLAINT = re.compile(r"^\S*tritonserver: (.*)$|\] \"(failed to start .*?) *\"$", re.MULTILINE)
-OWNED_OPTIONS = re.compile(
-    r"--(model-(repository|store|control-mode)|(http|grpc|metrics)-port|load-model|backend-directory"
-    r"|cache-directory|repository-poll-secs|log-file)\b"
-)
 
 
 class EmbeddedServer:
@@ -92,29 +86,16 @@ class EmbeddedServer:
 
     def processes(self) -> list[tuple[ProcessRole, int]]:
         """The server and, looked up at each call, the Python stubs that serve its models."""
-        if self._child.poll() is not None:
-            return []
-        found: list[tuple[ProcessRole, int]] = [("server", self._child.pid)]
-        try:
-            children = psutil.Process(self._child.pid).children(recursive=True)
-        except psutil.Error:
-            return found
-        for child in children:
-            try:
-                if child.name().startswith(STUB) and child.status() != psutil.STATUS_ZOMBIE:
-                    found.append(("stub", child.pid))
-            except psutil.Error:
-                continue
-        return found
+        return server_and_stubs(self._child.pid) if self._child.poll() is None else []
 
     def failure(self) -> str | None:
         """``None`` while it lives, then one sentence with the cause and the log's last lines."""
         status = self._child.poll()
         if status is None:
             return None
-        complaint = self._complaint()
-        reason = f" ({complaint})" if complaint else ""
-        return f"the server {ending(status)}{reason}; its log ends:\n{self._last_lines()}"
+        said = complaint(self._child.log, self._log_start)
+        reason = f" ({said})" if said else ""
+        return f"the server {ending(status)}{reason}; its log ends:\n{last_lines(self._child.log)}"
 
     def stop(self) -> None:
         """End it, its stubs and their shared memory; a second call does nothing."""
@@ -134,12 +115,12 @@ class EmbeddedServer:
             if failure := self.failure():
                 raise EnvironmentFailedError(failure)
             # It goes on without metrics where their port is taken.
-            if complaint := self._complaint():
-                raise EnvironmentFailedError(f"the server says: {complaint}")
+            if said := complaint(self._child.log, self._log_start):
+                raise EnvironmentFailedError(f"the server says: {said}")
             if time.monotonic() > deadline:
                 raise EnvironmentFailedError(
                     f"the server was not ready within {deadline_s:g} s; its log ends:\n"
-                    f"{self._last_lines()}"
+                    f"{last_lines(self._child.log)}"
                 )
             time.sleep(0.05)
 
@@ -155,56 +136,6 @@ class EmbeddedServer:
             at, "/v2/health/ready"
         )
 
-    def _complaint(self) -> str:
-        """What it has said of its options or ports since it started; empty where it is content."""
-        try:
-            with self._child.log.open("rb") as file:
-                file.seek(self._log_start)
-                text = file.read(LARGEST_START_BYTES).decode(errors="replace")
-        except OSError:
-            return ""
-        found = COMPLAINT.search(text)
-        return (found[1] or found[2]) if found else ""
-
-    def _last_lines(self) -> str:
-        return processes.log_tail(self._child.log, LAST_LINES)
-
-
-def ending(status: int) -> str:
-    """Say in words how a process ended, such as ``was ended by SIGKILL``."""
-    if status < 0:
-        try:
-            return f"was ended by {signal.Signals(-status).name}"
-        except ValueError:
-            return f"was ended by signal {-status}"
-    return f"ended by itself with status {status}"
-
-
-def _options(spec: ServerSpec) -> list[str]:
-    """The server's options that say how it works, without paths and ports."""
-    for argument in spec.extra_args:
-        if OWNED_OPTIONS.match(argument):
-            raise UsageError(
-                f"the option {argument.split('=')[0]} is the harness's own",
-                where="server.extra_args",
-                remedy="Leave it out",
-            )
-    options = [
-        "--model-control-mode=explicit",
-        "--disable-auto-complete-config",
-        "--exit-on-error=false",
-        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
-        f"--http-address={LOOPBACK}",
-        f"--grpc-address={LOOPBACK}",
-        f"--metrics-address={LOOPBACK}",
-        f"--http-thread-count={HTTP_THREADS}",
-        f"--metrics-interval-ms={METRICS_INTERVAL_MS}",
-    ]
-    if not Path("/dev/nvidiactl").exists():
-        # Else it fills the log with the libraries that it does not find.
-        options += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
-    return [*options, *spec.extra_args]
-
 
 @contextmanager
 def serving_embedded(
@@ -212,7 +143,8 @@ def serving_embedded(
 ) -> Iterator[EmbeddedServer]:
     """Run a server on ``repository`` with no model loaded; see :func:`harness.servers.start.serving`."""
     environment = find_environment()
-    options = _options(spec)
+    gpu = Path("/dev/nvidiactl").exists()
+    options = server_options(spec.extra_args, address=LOOPBACK, gpu=gpu)
     wanted = {"http": spec.http_port, "grpc": spec.grpc_port, "metrics": spec.metrics_port}
     shm_prefix = f"{leftovers.PREFIX}{run_id}-{secrets.token_hex(3)}-"
     with leftovers.claimed(run_id, shm_prefix=shm_prefix) as claim:

@@ -35,19 +35,24 @@ class Health:
         self._asked = 0.0
         self._silent_since: float | None = None
 
-    def settle(self) -> None:
+    def settle(self, *models: str) -> None:
         """Take the stubs that are there now for those that must stay: call it after each load.
 
-        A model that is configured anew gets new stubs; its old ones linger for two seconds and then go,
-        which is no failure: of each instance only the newest stub counts.
+        A model that is configured anew gets new stubs; its old ones linger for seconds and then go, which
+        is no failure: of each instance only the newest stub counts.
+
+        Args:
+            models: whose stubs must stay; of all models where none is named.
         """
         newest: dict[str, tuple[float, psutil.Process]] = {}
         for role, pid in self._server.processes():
             if role == "stub":
                 try:
                     stub = psutil.Process(pid)
-                    instance, created = _instance(stub), stub.create_time()
+                    (model, instance), created = _served(stub), stub.create_time()
                 except psutil.Error:
+                    continue
+                if models and model not in models:
                     continue
                 if instance not in newest or newest[instance][0] < created:
                     newest[instance] = (created, stub)
@@ -88,10 +93,14 @@ class Health:
         )
 
 
-def _instance(stub: psutil.Process) -> str:
-    """The model instance that a stub serves: the ninth word of its command line (``pb_stub.cc``)."""
+def _served(stub: psutil.Process) -> tuple[str, str]:
+    """Model and instance that a stub serves, from its command line (``stub_launcher.cc``).
+
+    Its second word is ``<repository>/<model>/<version>/model.py``, its ninth the instance's name.
+    """
     words = stub.cmdline()
-    return words[8] if len(words) > 8 else f"process {stub.pid}"
+    model = words[1].split("/")[-3] if len(words) > 1 and words[1].count("/") > 2 else ""
+    return model, words[8] if len(words) > 8 else f"process {stub.pid}"
 
 
 def _lives(process: psutil.Process) -> bool:

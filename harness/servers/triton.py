@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from harness.errors import UsageError
+from harness.processes import log_tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 
     from harness.servers.server import ProcessRole
 
-__all__ = ["EXIT_TIMEOUT_S", "complaint", "ending", "server_and_stubs", "server_options"]
+__all__ = [
+    "EXIT_TIMEOUT_S",
+    "complaint",
+    "ending",
+    "last_lines",
+    "server_and_stubs",
+    "server_options",
+]
 
 SERVER = "tritonserver"
 STUB = "triton_python_backend_stub"[:15]  # the kernel keeps 15 letters of a process's name
@@ -30,6 +38,8 @@ OWNED = re.compile(
 )
 # What it says of its command line, above hundreds of lines of help, and of its ports.
 COMPLAINT = re.compile(r"^\S*tritonserver: (.*)$|\] \"(failed to start .*?) *\"$", re.MULTILINE)
+
+FRAME = re.compile(r"\s*[0-9]{1,3}# ")
 
 
 def server_options(extra_args: Sequence[str], *, address: str, gpu: bool) -> list[str]:
@@ -99,6 +109,12 @@ def complaint(log: Path, start: int) -> str:
         return ""
     found = COMPLAINT.search(text)
     return (found[1] or found[2]) if found else ""
+
+
+def last_lines(log: Path, lines: int = 20) -> str:
+    """The last lines of the server's log, the addresses of a stack trace left out."""
+    kept = [line for line in log_tail(log, 20 * lines).splitlines() if not FRAME.match(line)]
+    return "\n".join(kept[-lines:])
 
 
 def ending(status: int) -> str:

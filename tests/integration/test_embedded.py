@@ -39,19 +39,23 @@ if TYPE_CHECKING:
 MODELS = Path(__file__).parents[1] / "models"
 
 
-@pytest.fixture
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def make_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home and a temporary folder of the test's own, with the environments that are installed."""
     find_environment()
-    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home, temporary = folder / "home", folder / "tmp"
     home.mkdir()
     temporary.mkdir()
-    for folder in environments():
-        (home / folder.name).symlink_to(folder)
+    for installed in environments():
+        (home / installed.name).symlink_to(installed)
     monkeypatch.setenv("TRITON_HARNESS_HOME", str(home))
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr("tempfile.tempdir", None)
     return home
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return make_home(tmp_path, monkeypatch)
 
 
 @contextmanager
@@ -86,9 +90,11 @@ def infer(server: Server, model: str, x: list[float]) -> list[float]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Footprint]]:
     """A server with all models, for tests that change nothing."""
-    logs = tmp_path_factory.mktemp("shared")
-    with running(logs, "identity", "wrong", "nan", "null", "sleep") as server:
-        yield server
+    folder = tmp_path_factory.mktemp("shared")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_home(folder, monkeypatch)
+        with running(folder, "identity", "wrong", "nan", "null", "sleep") as server:
+            yield server
 
 
 def test_models_answer_with_their_values(shared: tuple[Server, Footprint]) -> None:
@@ -274,6 +280,20 @@ def test_stubs_that_a_new_configuration_replaces_are_no_loss(
         health.settle()
         wait_until(lambda: not old & {pid for _, pid in server.processes()}, 20)
         assert health.failure() is None
+
+
+def test_stubs_of_a_model_that_is_unloaded_are_no_loss(own_home: Path, tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "identity", "null") as (server, _),
+        Control(server.endpoints) as control,
+    ):
+        control.unload("null")
+        health = Health(server)
+        health.settle("identity")
+        wait_until(lambda: len(server.processes()) == 2, 20)
+        assert health.failure() is None
+        os.kill(server.processes()[1][1], signal.SIGKILL)
+        wait_until(health.failure, 5)
 
 
 def test_a_server_that_is_frozen_for_long_is_known(own_home: Path, tmp_path: Path) -> None:
