@@ -26,6 +26,8 @@ from harness.sweep import Seen, estimate_s, schedule, sweep_points
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy.typing as npt
+
     from harness.archive import RunDirectory
     from harness.bench import Bench, Measured
     from harness.point import Point
@@ -196,24 +198,35 @@ def _calibrate(plan: Plan, bench: Bench) -> dict[str, Any]:
 
 
 def _progress(measured: Measured, done: int, planned: int, started: float) -> Progress:
-    """Judge a trial just well enough to show it and to decide on further passes."""
-    record, samples = measured.record, measured.samples
-    throughput, p99_ms = float("nan"), float("nan")
-    if record.failure is None and record.window_start_ns and record.window_end_ns:
-        done_ns = samples["done_ns"]
-        inside = (done_ns >= record.window_start_ns) & (done_ns < record.window_end_ns)
-        right = samples[inside & (samples["outcome"] == Outcome.OK)]
-        throughput = float(right["batch"].sum()) / record.window_s
-        if len(right):
-            latency_ms = (right["done_ns"] - right["scheduled_ns"]) / 1e6
-            p99_ms = float(np.percentile(latency_ms, 99))
+    """Judge a trial just well enough to show it."""
+    record = measured.record
+    right = _right_answers(measured)
+    throughput = float(right["batch"].sum()) / record.window_s if record.window_s else float("nan")
+    p99_ms = float(np.percentile(_latency_ms(right), 99)) if len(right) else float("nan")
     elapsed_s = time.monotonic() - started
     remaining_s = elapsed_s / done * max(planned - done, 0)
     return Progress(done, max(planned, done), elapsed_s, remaining_s, record, throughput, p99_ms)
 
 
 def _remember(seen: Seen, measured: Measured, progress: Progress) -> None:
+    """Note what further passes are decided on."""
     if measured.record.failure is None and measured.record.role == "point":
         key = measured.record.point.key
         seen.throughput.setdefault(key, []).append(progress.throughput)
-        seen.p99_ms.setdefault(key, []).append(progress.p99_ms)
+        seen.latency_ms.setdefault(key, []).append(_latency_ms(_right_answers(measured)))
+
+
+def _right_answers(measured: Measured) -> npt.NDArray[np.void]:
+    """The samples with a right answer within the window; none where the trial broke."""
+    record, samples = measured.record, measured.samples
+    if record.failure is not None or not record.window_s:
+        return samples[:0]
+    done_ns = samples["done_ns"]
+    inside = (done_ns >= record.window_start_ns) & (done_ns < record.window_end_ns)
+    right: npt.NDArray[np.void] = samples[inside & (samples["outcome"] == Outcome.OK)]
+    return right
+
+
+def _latency_ms(samples: npt.NDArray[np.void]) -> npt.NDArray[np.float64]:
+    """Response times, shape (samples,)."""
+    return np.asarray(samples["done_ns"] - samples["scheduled_ns"], dtype=np.float64) / 1e6

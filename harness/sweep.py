@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from itertools import groupby, product
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from harness.errors import UsageError
 from harness.point import ClosedLoad, OpenLoad, Point, ServerConfiguration, Workload
-from harness.statistics.intervals import interval_of_passes
+from harness.statistics.quantiles import quantile_interval
+from harness.statistics.stopping import on_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from harness.point import Load
     from harness.scenario import Measure, Scenario
@@ -54,10 +56,15 @@ class PlannedTrial:
 
 @dataclass
 class Seen:
-    """What adaptive passes are decided on: one figure a pass, by point key."""
+    """What adaptive passes are decided on: each pass's figures, by point key.
+
+    Attributes:
+        throughput: inferences per second, one a pass.
+        latency_ms: of the right answers, one array a pass.
+    """
 
     throughput: dict[str, list[float]] = field(default_factory=dict)
-    p99_ms: dict[str, list[float]] = field(default_factory=dict)
+    latency_ms: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
 
 
 def sweep_points(scenario: Scenario, max_batch_sizes: Mapping[str, int]) -> tuple[Point, ...]:
@@ -184,7 +191,7 @@ def schedule(
         yield from plan_pass(points, pass_index, measure.seed)
     if seen is not None and measure.target:
         for pass_index in range(measure.passes, measure.max_passes or measure.passes):
-            short = [point for point in points if not _on_target(point, measure, seen)]
+            short = [point for point in points if not _is_measured_enough(point, measure, seen)]
             if not short:
                 break
             yield from plan_pass(short, pass_index, measure.seed)
@@ -192,20 +199,15 @@ def schedule(
         yield PlannedTrial(measure.passes, watch, role="sentinel")
 
 
-def _on_target(point: Point, measure: Measure, seen: Seen) -> bool:
-    """Whether the point's intervals were within the target after each of its last two passes.
-
-    One pass alone would stop on a lucky streak, and the interval would cover less than it says.
-    """
-    figures = {"throughput": seen.throughput, "p99": seen.p99_ms}
-    for quantity, half_width in measure.target.items():
-        values = np.asarray(figures[quantity].get(point.key, []), dtype=np.float64)
-        for count in (len(values) - 1, len(values)):
-            if count < 2 or not (
-                interval_of_passes(values[:count]).half_width_relative <= half_width
-            ):
-                return False
-    return True
+def _is_measured_enough(point: Point, measure: Measure, seen: Seen) -> bool:
+    """Whether the intervals of all quantities with a target have met it."""
+    met = {
+        "throughput": lambda target: on_target(seen.throughput.get(point.key, []), target),
+        "p99": lambda target: on_target(
+            seen.latency_ms.get(point.key, []), target, lambda some: quantile_interval(some, 0.99)
+        ),
+    }
+    return all(met[quantity](target) for quantity, target in measure.target.items())
 
 
 def estimate_s(trials: Iterable[PlannedTrial], measure: Measure) -> float:
