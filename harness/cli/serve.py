@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from harness.cli import app
+from harness.cli import app, heed_interrupt
 from harness.cli import container as containers
 from harness.cli.console import note, out
 from harness.errors import EnvironmentFailedError, UsageError
@@ -168,6 +168,7 @@ def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> Non
         try:
             _announce(server.endpoints, list(folders))
             while (failure := health.failure()) is None:
+                heed_interrupt()
                 time.sleep(LOOK_EVERY_S)
         except KeyboardInterrupt:
             note.print("Stopping.")
