@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -61,6 +62,8 @@ def connect(host: str | None = None) -> DockerClient:
     from docker.errors import DockerException
 
     host = host or address()
+    if host.startswith("unix://"):
+        _probe(host)
     try:
         return docker.from_env(
             environment={**os.environ, "DOCKER_HOST": host}, timeout=CALL_TIMEOUT_S
@@ -83,43 +86,39 @@ def _usual_socket() -> str:
     return f"unix://{(usable or found or usual)[0]}"
 
 
+def _probe(host: str) -> None:
+    """Knock at a socket: the SDK says less of why it does not open.
+
+    Raises:
+        EnvironmentFailedError: nothing is there, it refuses, or this user may not use it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CALL_TIMEOUT_S)
+        try:
+            probe.connect(host.removeprefix("unix://"))
+        except FileNotFoundError as error:
+            raise EnvironmentFailedError(
+                "there is no container engine: nothing is at this socket", where=host, remedy=REMEDY
+            ) from error
+        except ConnectionRefusedError as error:
+            raise EnvironmentFailedError(
+                "the container engine is not running: its socket refuses", where=host, remedy=REMEDY
+            ) from error
+        except PermissionError as error:
+            raise EnvironmentFailedError(
+                "this user may not use the container engine",
+                where=host,
+                remedy="Join the group docker (and log in again), or use a server of kind embedded",
+            ) from error
+        except OSError as error:
+            raise _unusable(host, error) from error
+
+
 def _unusable(host: str, error: BaseException) -> EnvironmentFailedError:
-    reasons = [*_chain(error)]
-    if any(isinstance(reason, FileNotFoundError) for reason in reasons):
-        return EnvironmentFailedError(
-            "there is no container engine: nothing is at this socket", where=host, remedy=REMEDY
-        )
-    if any(isinstance(reason, ConnectionRefusedError) for reason in reasons):
-        return EnvironmentFailedError(
-            "the container engine is not running: its socket refuses", where=host, remedy=REMEDY
-        )
-    if any(isinstance(reason, PermissionError) for reason in reasons):
-        return EnvironmentFailedError(
-            "this user may not use the container engine",
-            where=host,
-            remedy="Join the group docker (and log in again), or use a server of kind embedded",
-        )
     said = str(error).removeprefix("Error while fetching server API version: ")
     return EnvironmentFailedError(
         f"the container engine cannot be used ({said})", where=host, remedy=REMEDY
     )
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error with all that it came from, in the causes or in the arguments."""
-    waiting: list[BaseException] = [error]
-    seen: set[int] = set()
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        waiting += [other for other in (one.__cause__, one.__context__, *one.args) if _is(other)]
-
-
-def _is(other: object) -> bool:
-    return isinstance(other, BaseException)
 
 
 @contextmanager
