@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import http.server
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from harness.servers import health as module
+from harness.servers.health import Health
+from harness.servers.inquiry import answers, metadata
+from harness.servers.server import Endpoints
+from tests.footprint import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.servers.server import ProcessRole
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    status = 200
+    body = b"{}"
+    header = "x"
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("X-Any", self.header)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Endpoints, type[Answer]]]:
+    kind = type("Own", (Answer,), {})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield Endpoints("127.0.0.1", server.server_port, 0), kind
+        server.shutdown()
+        thread.join()
+
+
+@dataclass
+class Fake:
+    """A server whose processes and end are what the test says."""
+
+    endpoints: Endpoints
+    stubs: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    end: str | None = None
+    log: Path | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def processes(self) -> list[tuple[ProcessRole, int]]:
+        return [("stub", stub.pid) for stub in self.stubs]
+
+    def failure(self) -> str | None:
+        return self.end
+
+    def stop(self) -> None:
+        for stub in self.stubs:
+            stub.kill()
+            stub.wait()
+
+
+@pytest.fixture
+def server(answer: tuple[Endpoints, type[Answer]]) -> Iterator[Fake]:
+    fake = Fake(answer[0])
+    yield fake
+    fake.stop()
+
+
+def stub(root: Path, model: str, instance: str) -> subprocess.Popen[bytes]:
+    """A process with the command line of a stub: a shell takes its first word for a script."""
+    script = root / model / "1" / "model.py"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text("kill -STOP $$\n")
+    words = ["stub", str(script), "region", "1", "1", "2", "folder", "3", instance, "DEFAULT"]
+    process = subprocess.Popen(words, executable="/bin/sh")
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+    return process
+
+
+def test_all_is_well(server: Fake, tmp_path: Path) -> None:
+    health = Health(server)
+    server.stubs = [stub(tmp_path, "m", "m_0_0")]
+    health.settle()
+    assert health.failure() is None
+
+
+def test_a_dead_server_is_its_own_reason(server: Fake) -> None:
+    server.end = "the server was ended by SIGKILL"
+    assert Health(server).failure() == server.end
+
+
+def test_a_dead_stub_is_named(server: Fake, tmp_path: Path) -> None:
+    server.stubs = [stub(tmp_path, "m", "m_0_0"), stub(tmp_path, "m", "m_0_1")]
+    health = Health(server)
+    health.settle()
+    server.stubs[1].kill()
+    wait_until(health.failure)
+    assert f"the Python stub of m_0_1 (process {server.stubs[1].pid}) has died" in health.failure()
+
+
+def test_of_an_instance_only_the_newest_stub_counts(server: Fake, tmp_path: Path) -> None:
+    old = stub(tmp_path, "m", "m_0_0")
+    new = stub(tmp_path, "m", "m_0_0")
+    server.stubs = [new, old]
+    health = Health(server)
+    health.settle()
+    old.kill()
+    old.wait()
+    assert health.failure() is None
+    new.kill()
+    wait_until(health.failure)
+
+
+def test_only_the_models_that_are_named_count(server: Fake, tmp_path: Path) -> None:
+    other, mine = stub(tmp_path, "m_0", "m_0_0_0"), stub(tmp_path, "m", "m_0_0")
+    server.stubs = [other, mine]
+    health = Health(server)
+    health.settle("m")
+    other.kill()
+    other.wait()
+    assert health.failure() is None
+    mine.kill()
+    wait_until(health.failure)
+    server.stubs.append(stub(tmp_path, "m", "m_0_0"))
+    health.settle("m")
+    assert health.failure() is None
+
+
+def test_a_silent_server_is_known_after_a_while_and_until_it_answers(
+    server: Fake, answer: tuple[Endpoints, type[Answer]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ASK_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "FROZEN_S", 0.2)
+    health = Health(server)
+    assert health.failure() is None
+    answer[1].status = 503
+    assert health.failure() is None
+    wait_until(health.failure, 5)
+    assert "has not answered for" in health.failure()
+    assert "has not answered for" in health.failure()
+    answer[1].status = 200
+    wait_until(lambda: health.failure() is None, 5)
+
+
+def test_one_silence_after_nobody_looked_for_long_is_no_failure(
+    server: Fake, answer: tuple[Endpoints, type[Answer]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(module, "FROZEN_S", 0.2)
+    health = Health(server)
+    assert health.failure() is None
+    time.sleep(0.3)
+    answer[1].status = 503
+    assert health.failure() is None
+
+
+def test_a_server_says_what_it_is(answer: tuple[Endpoints, type[Answer]]) -> None:
+    at, kind = answer
+    kind.body = b'{"name": "triton", "extensions": ["statistics"]}'
+    assert metadata(at) == {"name": "triton", "extensions": ["statistics"]}
+    assert answers(at, "/v2/health/live")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a": "' + b"x" * (2 << 20) + b'"}']
+)
+def test_a_hostile_answer_is_no_answer(answer: tuple[Endpoints, type[Answer]], body: bytes) -> None:
+    at, kind = answer
+    kind.body = body
+    assert metadata(at) == {}
+
+
+def test_huge_headers_and_a_closed_port_are_no_answer(
+    answer: tuple[Endpoints, type[Answer]],
+) -> None:
+    at, kind = answer
+    kind.header = "x" * 100_000
+    assert not answers(at, "/v2/health/live")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert not answers(Endpoints("127.0.0.1", port, 0), "/")
