@@ -26,7 +26,7 @@ def study(
         list[str] | None,
         typer.Argument(
             help="batch-size, learning-rate, regularisation; several or all.",
-            metavar="[STUDY]...",
+            metavar="STUDY",
             show_default="all of them",
         ),
     ] = None,
@@ -107,7 +107,7 @@ def _run(names: list[str], given: dict[str, Any]) -> Iterator[StudyRecord]:
         TextColumn("{task.fields[now]}"),
     )
     for name, chosen in settings.items():
-        with Progress(*columns, console=note, transient=True) as bar:
+        with Progress(*columns, console=note, transient=True, disable=not note.is_terminal) as bar:
             show = _shower(bar, bar.add_task(name, total=None, now=""))
             record = run_study(name, chosen, examples, show)
         yield record

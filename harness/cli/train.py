@@ -181,7 +181,7 @@ def _fit(settings: Settings, parts: Split) -> Trained:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[state]}"),
     )
-    with Progress(*columns, console=note, transient=True) as bar:
+    with Progress(*columns, console=note, transient=True, disable=not note.is_terminal) as bar:
         task = bar.add_task(f"training {settings.network}", total=None, state="")
 
         def show(done: int, total: int, state: str) -> None:
@@ -194,7 +194,7 @@ def _show(record: TrainingRecord, folder: Path) -> None:
     test, data, epochs = record.metrics["test"], record.data, len(record.history)
     lines = [
         f"{record.model}: {record.parameters:,} parameters, trained on {data['name']}",
-        f"  {epochs} epochs in {record.duration_s:.1f} s",
+        f"  {epochs} epoch{'' if epochs == 1 else 's'} in {record.duration_s:.1f} s",
         f"  {data['train']} examples learnt from, {data['validation']} watched, {data['test']} tested",
         f"  accuracy      {test['accuracy']:.4f}",
         f"  macro recall  {test['recall_macro']:.4f}",

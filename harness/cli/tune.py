@@ -238,7 +238,7 @@ def _cross_validate(
     total = len(candidates) * len(folds.rows)
     note.print(f"{len(candidates)} candidates × {len(folds.rows)} folds = {total} fits")
     known = len(journal.entries)
-    with Progress(*columns, console=note, transient=True) as bar:
+    with Progress(*columns, console=note, transient=True, disable=not note.is_terminal) as bar:
         task = bar.add_task("", total=total, left="", last="the first fit")
 
         def show(progress: FitProgress) -> None:

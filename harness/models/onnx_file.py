@@ -67,7 +67,11 @@ def _rename_in_nodes(graph: OnnxGraph, old: str, new: str) -> None:
 
 
 def write_saved_model(model: KerasObject, path: Path) -> None:
-    """Write ``model`` as a SavedModel whose default signature has the same tensor names."""
+    """Write ``model`` as a SavedModel whose default signature has the same tensor names.
+
+    Raises:
+        OSError: it cannot be written, such as for want of room.
+    """
     import keras
     import tensorflow as tf
 
@@ -79,7 +83,11 @@ def write_saved_model(model: KerasObject, path: Path) -> None:
         archive.track(model)
         signature = [tf.TensorSpec((None, *SHAPE), tf.float32, name=INPUT)]
         archive.add_endpoint("serve", serve, input_signature=signature)
-        archive.write_out(str(path), verbose=False)
+        try:
+            archive.write_out(str(path), verbose=False)
+        except tf.errors.OpError as error:
+            # TensorFlow's own writer raises its own errors.
+            raise OSError(error.message.rpartition("; ")[2] or str(error)) from error
 
 
 def run_onnx(path: Path, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

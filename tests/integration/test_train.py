@@ -16,10 +16,12 @@ import onnx
 import onnxruntime
 import pytest
 
+from harness.models.dataset import clean
 from harness.models.evaluation import evaluate
 from harness.models.framework import load_keras, quiet
 from harness.models.onnx_file import run_onnx
 from harness.models.record import read_record
+from harness.models.sources import read_source
 from harness.reference import read_reference
 
 if TYPE_CHECKING:
@@ -120,6 +122,86 @@ def test_missing_tensorflow_is_one_sentence(tmp_path: Path) -> None:
         " Install what makes models with: pip install 'triton-harness[train]'."
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mnist_without_a_network_is_one_sentence(tmp_path: Path) -> None:
+    nowhere = {"KERAS_HOME": str(tmp_path / "keras"), "https_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "train", "--data", "mnist", "--output", "cnn"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env=os.environ | nowhere,
+    )
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.strip() == (
+        "error: mnist has to be downloaded once, and the download failed. Connect to the network,"
+        " or train on the digits that need none: --data digits."
+    )
+    assert not (tmp_path / "cnn").exists()
+
+
+@pytest.mark.parametrize(("data", "name"), [("mnist", "7"), ("fashion-mnist", "Sneaker")])
+def test_mnist_is_all_of_its_images(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: str, name: str
+) -> None:
+    keras = load_keras()
+    rng = np.random.default_rng(0)
+
+    def download() -> Any:
+        sys.stdout.write("Downloading data from …\n")
+        parts = ((60, np.arange(60) % 10), (10, np.arange(10)))
+        return tuple(
+            (rng.integers(0, 256, (count, 28, 28), np.uint8), labels.astype(np.uint8))
+            for count, labels in parts
+        )
+
+    monkeypatch.setattr(getattr(keras.datasets, data.replace("-", "_")), "load_data", download)
+    examples = clean(read_source(data))
+    assert examples.x.shape == (70, 28, 28, 1)
+    assert examples.dropped == {}
+    assert np.bincount(examples.y).tolist() == [7] * 10
+    assert examples.classes[7] == name
+    assert capsys.readouterr().out == ""
+
+
+def test_a_full_disk_leaves_the_older_model_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "cnn").mkdir()
+    (tmp_path / "cnn" / "training.json").write_text("the older one")
+    # No file may grow beyond 200 kB: the network of 93,322 parameters does not fit.
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "from harness.cli import main; main(['train', '--epochs', '1', '--output', 'cnn'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 3
+    assert "error: cnn: cannot be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "cnn" / "training.json").read_text() == "the older one"
+    assert [child.name for child in tmp_path.iterdir()] == ["cnn"]
+
+
+def test_a_saved_model_without_room_is_an_os_error(trained: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from harness.models.framework import load_keras\n"
+        "from harness.models.onnx_file import write_saved_model\n"
+        "model = load_keras().saving.load_model(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "try: write_saved_model(model, Path(sys.argv[2]))\n"
+        "except OSError as error: print('refused:', error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(trained / "model.keras"), str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("refused: ")
 
 
 def test_ctrl_c_leaves_the_older_model_and_nothing_else(tmp_path: Path) -> None:
