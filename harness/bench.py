@@ -21,7 +21,9 @@ from harness.load.driver import Driver, Target
 from harness.records import SAMPLE_DTYPE, TrialRecord
 from harness.repository.configuration import differences, with_server_configuration
 from harness.repository.probes import PROBE, probe_configuration, probe_folder
+from harness.servers.backend import configuration_for
 from harness.servers.control import Control, difference
+from harness.servers.health import Health
 from harness.servers.staging import staged
 from harness.servers.start import serving
 from harness.servers.telemetry import Telemetry
@@ -74,6 +76,7 @@ class Bench:
     scenario: Scenario
     models: Mapping[str, ExportedModel]
     server: Server
+    health: Health
     control: Control
     driver: Driver
     telemetry: Telemetry
@@ -84,7 +87,7 @@ class Bench:
 
     def failure(self) -> str | None:
         """What broke the server or the generator, one sentence; ``None`` while both are up."""
-        return self.server.failure() or self.driver.failure()
+        return self.health.failure() or self.driver.failure()
 
     @contextmanager
     def probe(self, model: str, *, sleep_us: int) -> Iterator[str]:
@@ -98,11 +101,13 @@ class Bench:
         timeout_s = self.scenario.server.ready_timeout_s
         configuration = probe_configuration(like, sleep_us=sleep_us)
         self.control.load(PROBE, configuration, deadline_s=timeout_s)
+        self.health.settle(PROBE)
         try:
             self.driver.aim(_target(self.server, PROBE, configuration))
             yield PROBE
         finally:
             self._aim(None)
+            self.health.settle(model)
             self.control.unload(PROBE)
 
     def measure(self, trial: PlannedTrial, index: int) -> Measured:
@@ -147,6 +152,7 @@ class Bench:
                 self.refused[configuration.key] = str(error)
             raise
         self._aim(configuration)
+        self.health.settle(model.name)
         self.telemetry.refresh()  # other stubs now
 
     def _aim(self, configuration: ServerConfiguration | None) -> None:
@@ -209,17 +215,28 @@ def open_bench(
 
     Raises:
         EnvironmentFailedError: one of them does not come up.
+        UsageError: the server has no backend for a model.
     """
     with ExitStack() as stack:
         folders = {name: model.folder for name, model in models.items()}
         repository = stack.enter_context(staged({**folders, PROBE: probe_folder()}, run_id))
         server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
-        control = stack.enter_context(Control(server.endpoints))
+        models = {name: _as_served(model, server) for name, model in models.items()}
+        control = stack.enter_context(Control(server.endpoints, log=server.log))
         target = _model_target(server, models[scenario.model[0]])
         driver = stack.enter_context(Driver(target, logs=logs, seed=scenario.measure.seed))
         telemetry = stack.enter_context(Telemetry())
         telemetry.start(lambda: [*server.processes(), ("generator", driver.pid)])
-        yield Bench(scenario, models, server, control, driver, telemetry, refused)
+        health = Health(server)
+        yield Bench(scenario, models, server, health, control, driver, telemetry, refused)
+
+
+def _as_served(model: ExportedModel, server: Server) -> ExportedModel:
+    """The model with the backend that this server has."""
+    backends = server.describe().get("backends", ())
+    return replace(
+        model, configuration=configuration_for(model.configuration, model.folder, backends)
+    )
 
 
 def _model_target(server: Server, model: ExportedModel) -> Target:

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli import INTERRUPTED, app
 from harness.cli.console import note, out
+from harness.cli.container import fetch_image
 from harness.errors import HarnessError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def run(
     _show_plan(plan)
     if dry_run:
         return
+    if parsed.server.kind == "container":
+        fetch_image(parsed.server)
     directory = create_run(output, parsed.name)
     code = _measure(plan, directory)
     raise typer.Exit(_conclude(directory, code, check=check))
