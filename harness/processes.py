@@ -48,6 +48,10 @@ class ChildProcess:
 
     def poll(self) -> int | None:
         """Return ``None`` while the command runs, then its exit status, -N where signal N ended it."""
+        if self._status is None and not _runs(self.pid):
+            # The guard needs a moment to end the rest of its group.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._guard.wait(BURIAL_S)
         if self._status is None and self._guard.poll() is not None:
             self._status = self._last_answer()
         return self._status
@@ -125,6 +129,14 @@ class ChildProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         return -signal.SIGKILL
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and has not ended; until its guard buries it, it is a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
 
 
 def start(

@@ -151,6 +151,7 @@ class Control:
                 deadline_s=deadline_s,
             )
         except ConnectionBrokenError:
+            time.sleep(PAUSE_S)  # until a server that has just died is known to be dead
             raise
         except EnvironmentFailedError as error:
             reason = reason_in_log(self._log, logged)

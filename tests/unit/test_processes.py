@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -58,6 +59,17 @@ def test_a_command_that_was_killed_says_by_what(log: Path) -> None:
     assert psutil.Process(child.pid).name() == "sleep"
     os.kill(child.pid, signal.SIGKILL)
     assert finished(child) == -signal.SIGKILL
+
+
+def test_a_command_is_known_to_have_ended_at_once(log: Path) -> None:
+    """Whoever sees its connection break and asks, must not hear that it still runs."""
+    for _ in range(20):
+        child = processes.start(["sleep", "60"], env=ENV, log=log)
+        pidfd = os.pidfd_open(child.pid)
+        os.kill(child.pid, signal.SIGKILL)
+        select.select([pidfd], [], [])
+        assert child.poll() == -signal.SIGKILL
+        os.close(pidfd)
 
 
 def test_the_environment_is_exactly_what_was_given(
