@@ -1,0 +1,89 @@
+"""Where the container engine is looked for, and what becomes of calls and their errors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from docker.errors import APIError
+
+from harness.errors import EnvironmentFailedError
+from harness.servers import engine
+from harness.servers.owner import identity, is_orphaned
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_address_is_the_environments_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///some/where.sock")
+    assert engine.address() == "unix:///some/where.sock"
+
+
+def test_without_docker_podmans_socket_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if engine.DOCKER_SOCKET.exists():
+        pytest.skip("Docker's own socket comes first, and is here")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert engine.address() == f"unix://{engine.DOCKER_SOCKET}"
+    (tmp_path / "podman").mkdir()
+    (tmp_path / "podman" / "podman.sock").touch()
+    assert engine.address() == f"unix://{tmp_path}/podman/podman.sock"
+    (tmp_path / "docker.sock").touch()
+    assert engine.address() == f"unix://{tmp_path}/docker.sock"
+
+
+def test_what_the_engine_says_is_passed_on_in_one_line() -> None:
+    response = requests.Response()
+    response.status_code = 500
+    with (
+        pytest.raises(EnvironmentFailedError, match="it failed: first second"),
+        engine.engine_errors("it failed"),
+    ):
+        raise APIError("x", response=response, explanation="first\n  second")
+    with (
+        pytest.raises(EnvironmentFailedError, match="it failed: the container engine does not"),
+        engine.engine_errors("it failed"),
+    ):
+        raise requests.exceptions.ConnectionError("gone")
+
+
+def test_an_interrupt_waits_for_the_call_to_end() -> None:
+    done = threading.Event()
+
+    def call() -> None:
+        time.sleep(0.3)
+        done.set()
+
+    timer = threading.Timer(0.1, interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.uninterrupted(call)
+    assert done.is_set()
+
+
+def interrupt_main() -> None:
+    import _thread
+
+    _thread.interrupt_main()
+
+
+def test_a_call_gives_its_answer_or_its_error() -> None:
+    assert engine.uninterrupted(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        engine.uninterrupted(lambda: 1 // 0)
+
+
+def test_a_process_knows_itself_and_another_life() -> None:
+    me = identity()
+    assert not is_orphaned(me)
+    pid, created = me["owner"]
+    assert is_orphaned(me | {"owner": [pid, created - 100]})
+    assert is_orphaned(me | {"boot": "another"})
+    # A process of another namespace cannot be seen from here: it may live.
+    assert not is_orphaned(me | {"namespace": "pid:[1]", "owner": [2**22, created]})
