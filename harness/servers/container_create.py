@@ -70,6 +70,14 @@ def create(
             )
     except EnvironmentFailedError as error:
         raise refusal(error, launch) from error
+    host = container.attrs.get("HostConfig") or {}
+    # Podman 4 takes a request for GPUs without a word, and forgets it.
+    if launch.gpus and not (host.get("DeviceRequests") or host.get("Devices")):
+        raise EnvironmentFailedError(
+            "the container engine has no GPU to give (it ignores the request)",
+            where="server.gpus",
+            remedy="Use Docker, or a Podman that knows CDI devices, or leave gpus out",
+        )
     return container.id or name
 
 

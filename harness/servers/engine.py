@@ -37,6 +37,7 @@ __all__ = [
     "uninterrupted",
 ]
 
+DOCKER_SOCKET = Path("/var/run/docker.sock")
 LABEL_RUN = "io.triton-harness.run"
 LABEL_OWNER = "io.triton-harness.owner"
 CALL_TIMEOUT_S = 60
@@ -76,7 +77,7 @@ def _usual_socket() -> str:
     """The socket of Docker, of rootless Docker, or of Podman: the first that is there."""
     user = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
     usual = (
-        Path("/var/run/docker.sock"),
+        DOCKER_SOCKET,
         user / "docker.sock",
         user / "podman" / "podman.sock",
         Path("/run/podman/podman.sock"),

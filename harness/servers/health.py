@@ -20,6 +20,7 @@ __all__ = ["Health"]
 ASK_EVERY_S = 0.5
 ANSWER_TIMEOUT_S = 1.0
 FROZEN_S = 3.0  # so long without an answer, and a server counts as frozen
+PAUSE_S = 0.1  # between two questions to a server that refuses
 
 
 class Health:
@@ -33,7 +34,6 @@ class Health:
         self._server = server
         self._stubs: dict[str, psutil.Process] = {}
         self._asked = 0.0
-        self._silent_since: float | None = None
 
     def settle(self, *models: str) -> None:
         """Take the stubs that are there now for those that must stay: call it after each load.
@@ -57,12 +57,11 @@ class Health:
                 if instance not in newest or newest[instance][0] < created:
                     newest[instance] = (created, stub)
         self._stubs = {instance: stub for instance, (_, stub) in newest.items()}
-        self._silent_since = None
 
     def failure(self) -> str | None:
         """``None`` while it serves, then one sentence that says why not.
 
-        A dead server or stub is seen at once, a frozen server within :data:`FROZEN_S` and a second.
+        A dead server or stub is seen at once. A silent one is waited for, :data:`FROZEN_S` seconds long.
         """
         if failure := self._server.failure():
             return failure
@@ -75,22 +74,19 @@ class Health:
         return self._silence()
 
     def _silence(self) -> str | None:
-        """Ask the server now and then, and say how long it has not answered."""
-        now = time.monotonic()
-        if now - self._asked >= ASK_EVERY_S:
-            answered = answers(self._server.endpoints, "/v2/health/live", ANSWER_TIMEOUT_S)
-            self._asked = time.monotonic()
-            if answered:
-                self._silent_since = None
-            elif self._silent_since is None:
-                self._silent_since = now
-        silent_s = 0.0 if self._silent_since is None else self._asked - self._silent_since
-        if silent_s < FROZEN_S:
+        """Ask the server now and then; where it does not answer, ask until it does or is given up."""
+        asked = time.monotonic()
+        if asked - self._asked < ASK_EVERY_S:
             return None
-        # A server that has just died does not answer either.
-        return self._server.failure() or (
-            f"the server has not answered for {silent_s:.0f} s: it hangs, or it is frozen"
-        )
+        while not answers(self._server.endpoints, "/v2/health/live", ANSWER_TIMEOUT_S):
+            # A server that has just died does not answer either.
+            if failure := self._server.failure():
+                return failure
+            if time.monotonic() - asked >= FROZEN_S:
+                return f"the server has not answered for {FROZEN_S:g} s: it hangs, or it is frozen"
+            time.sleep(PAUSE_S)
+        self._asked = time.monotonic()
+        return None
 
 
 def _served(stub: psutil.Process) -> tuple[str, str]:

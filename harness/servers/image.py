@@ -85,11 +85,11 @@ def _pull(client: DockerClient, name: str, on_progress: Callable[[PullProgress],
                 events = client.api.pull(repository, tag or "latest", stream=True, decode=True)
                 for event in events:
                     if error := event.get("error"):
-                        raise _cannot_fetch(name, str(error))
+                        raise cannot_fetch(name, str(error))
                     if layers.take(event):
                         on_progress(layers.progress())
             except APIError as error:
-                raise _cannot_fetch(name, str(error.explanation)) from error
+                raise cannot_fetch(name, str(error.explanation)) from error
     finally:
         on_progress(layers.progress())
 
@@ -130,7 +130,7 @@ class Layers:
         )
 
 
-def _cannot_fetch(name: str, said: str) -> EnvironmentFailedError:
+def cannot_fetch(name: str, said: str) -> EnvironmentFailedError:
     """Say why an image cannot be had."""
     said = " ".join(said.split())
     lower = said.lower()
@@ -164,13 +164,13 @@ def facts(client: DockerClient, name: str, image_id: str, run_id: str) -> ImageF
     return ImageFacts(
         name=name,
         image_id=image_id,
-        digest=_digest(name, attributes.get("RepoDigests") or []),
+        digest=digest_of(name, attributes.get("RepoDigests") or []),
         release=variables.get("NVIDIA_TRITON_SERVER_VERSION"),
         backends=_backends(client, name, image_id, run_id),
     )
 
 
-def _digest(name: str, digests: Iterable[str]) -> str | None:
+def digest_of(name: str, digests: Iterable[str]) -> str | None:
     """The digest of the repository that was asked for; else any."""
     from docker.utils import parse_repository_tag
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -172,6 +173,9 @@ def bring_in(client: docker.DockerClient, root: Path, archive: Path, digest: str
     answer = client.api.import_image(str(archive), repository=NAME, tag=TAG, changes=changes)
     if '"error"' in answer:
         sys.exit(f"the engine did not take the image: {answer}")
+    # Podman's socket drops the tag of what it imports.
+    imported = json.loads(answer.strip().splitlines()[-1])["status"]
+    client.api.tag(imported, NAME, TAG)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from harness.scenario import ServerSpec
 from harness.servers import embedded, serving
 from harness.servers.control import Control
 from harness.servers.environment import environments, find_environment
-from harness.servers.health import FROZEN_S, Health
+from harness.servers.health import ASK_EVERY_S, Health
 from harness.servers.installation import install_environment
 from harness.servers.interpreter import inspect
 from harness.servers.staging import staged
@@ -302,27 +303,17 @@ def test_a_server_that_is_frozen_for_long_is_known(own_home: Path, tmp_path: Pat
         health.settle()
         pid = server.processes()[0][1]
         os.kill(pid, signal.SIGSTOP)
-        start = time.monotonic()
-        while time.monotonic() - start < FROZEN_S - 1.5:
-            assert health.failure() is None
-            time.sleep(0.2)
-        wait_until(health.failure, 5)
-        assert time.monotonic() - start < 5
-        assert "frozen" in health.failure()
+        assert "frozen" in (health.failure() or "")
         os.kill(pid, signal.SIGCONT)
         wait_until(lambda: health.failure() is None, 5)
+        # A short stop is waited for.
+        os.kill(pid, signal.SIGSTOP)
+        timer = threading.Timer(1.5, os.kill, (pid, signal.SIGCONT))
+        timer.start()
+        time.sleep(ASK_EVERY_S)
+        assert health.failure() is None
+        timer.join()
         os.kill(pid, signal.SIGSTOP)  # and so it is stopped: SIGTERM will not do
-
-
-def test_nobody_looking_for_long_is_no_silence(own_home: Path, tmp_path: Path) -> None:
-    with running(tmp_path, "identity") as (server, _):
-        health = Health(server)
-        health.settle()
-        time.sleep(FROZEN_S + 0.5)
-        os.kill(server.processes()[0][1], signal.SIGSTOP)
-        assert health.failure() is None
-        os.kill(server.processes()[0][1], signal.SIGCONT)
-        assert health.failure() is None
 
 
 def test_every_other_python_of_this_machine_serves_too(tmp_path: Path, own_home: Path) -> None:
