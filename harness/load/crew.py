@@ -7,16 +7,15 @@ import gc
 import time
 from typing import TYPE_CHECKING
 
-import gevent
 from gevent.event import Event
 
 from harness.errors import EnvironmentFailedError
 from harness.load.arrivals import Arrivals, Schedule, steady
 from harness.load.dispatcher import Dispatcher
-from harness.load.health import HEARTBEAT_NS, Readings
+from harness.load.health import Readings
+from harness.load.heart import Heart
 from harness.load.level import Sending
 from harness.load.outcomes import FailedRequestError
-from harness.load.timer import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +37,11 @@ class Crew:
 
     Attributes:
         level: what they work at; ``None`` while all are parked.
-        readings: of the event loop, since the level began, or the one before a pause.
+        heart: its readings are those since the level began, or the one before a pause.
     """
 
     def __init__(self, spawn: Callable[[int], None], connect: Callable[[Workload], Link]) -> None:
         self.level: Level | None = None
-        self.readings = Readings()
         self._spawn = spawn
         self._connect = connect
         self._links: dict[tuple[int, str], Link] = {}
@@ -51,7 +49,7 @@ class Crew:
         self._working: set[int] = set()
         self._idle = Event()
         self._dispatcher: Dispatcher | None = None
-        self._heart = gevent.spawn(self._beat)
+        self.heart = Heart()
 
     def start(self, level: Level, timeout_s: float) -> None:
         """Let the users go over to a level; return once each of its users has sent.
@@ -100,7 +98,7 @@ class Crew:
     def close(self) -> None:
         """End the level and close every connection, whatever is in flight."""
         self._change(None)
-        self._heart.kill()
+        self.heart.stop()
         self.disconnect()
 
     def work(self, user: int) -> NoReturn:
@@ -153,18 +151,10 @@ class Crew:
         changed, self._changed = self._changed, Event()
         self._idle.clear()
         if level is not None:
-            self.readings = Readings()
+            self.heart.readings = Readings()
         if dispatcher is not None:
             dispatcher.stop()
         if before is not None:
             before.end()
         changed.set()
         gc.collect()
-
-    def _beat(self) -> NoReturn:
-        timer = Timer()
-        while True:
-            due_ns = time.monotonic_ns() + HEARTBEAT_NS
-            timer.wait_until(due_ns)
-            now_ns = time.monotonic_ns()
-            self.readings.add(now_ns, now_ns - due_ns, time.process_time_ns())

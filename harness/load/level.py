@@ -106,6 +106,7 @@ class Sending:
         user: its number.
 
     Attributes:
+        level: the level.
         backoff_s: how long the user should wait before the next request; 0 after an answer.
         reason: what was wrong with the latest request, in words; ``None`` where nothing was.
         latency_ms: from sent to done of the latest request.
@@ -115,7 +116,7 @@ class Sending:
         self.backoff_s = 0.0
         self.reason: str | None = None
         self.latency_ms = 0.0
-        self._level = level
+        self.level = level
         self._link = link
         self._user = user
         self._index = level.first_request(user)
@@ -127,7 +128,7 @@ class Sending:
         Args:
             scheduled_ns: when it was due; 0 in a closed loop, where that is when it is sent.
         """
-        level, link, user, index = self._level, self._link, self._user, self._index
+        level, link, user, index = self.level, self._link, self._user, self._index
         self._index = (index + 1) % self._count
         checker = level.pool.checker
         timeout_s = level.request_timeout_s
@@ -164,6 +165,6 @@ class Sending:
 
     def _open(self) -> None:
         link = self._link
-        link.open(self._level.request_timeout_s)
+        link.open(self.level.request_timeout_s)
         if link.connections > 1:
-            self._level.reconnects.append(time.monotonic_ns())
+            self.level.reconnects.append(time.monotonic_ns())

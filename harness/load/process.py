@@ -136,7 +136,7 @@ class Generator:
         reconnects = np.array(level.reconnects, np.int64)
         unsent = self.crew.unsent(message["window_start_ns"], message["window_end_ns"])
         parts = [
-            self.crew.readings.to_bytes(),
+            self.crew.heart.readings.to_bytes(),
             flying.tobytes(),
             reconnects.tobytes(),
             *level.recorder.buffers(),

@@ -1,0 +1,251 @@
+"""Load that is sent by hand: Locust says how many users there are, and each number of them is a level.
+
+Locust starts and stops the users. While their number changes, what they send belongs to no level; once
+it is reached, a level begins, and it ends when the number changes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import numpy as np
+
+from harness.errors import HarnessError
+from harness.load.arrivals import Arrivals, Schedule, steady
+from harness.load.dispatcher import Dispatcher
+from harness.load.health import Readings, health, most_in_flight
+from harness.load.heart import Heart
+from harness.load.level import Level
+from harness.load.recorder import Recorder
+from harness.load.server_side import difference, snapshot
+from harness.point import ClosedLoad
+from harness.records import SAMPLE_DTYPE, Outcome
+from harness.scenario import Measure
+from harness.statistics.truncation import mser5
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from harness.load.notebook import Notebook
+    from harness.load.senders import Pool
+    from harness.load.target import Target
+    from harness.point import OpenLoad, Workload
+
+__all__ = ["Session"]
+
+log = logging.getLogger(__name__)
+
+SETTLE_INTERVAL_S = 0.1
+LATENCIES = 20_000
+# Nobody collects the samples where no run directory is written: then there is an end to them.
+MOST_UNCOLLECTED = 2_000_000
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What is sent in a session.
+
+    Attributes:
+        target: where it goes.
+        workload: what it is.
+        pool: the same, prepared.
+        load: how much of it so many users make.
+        request_timeout_s: for one request.
+        seed: seeds every random choice.
+    """
+
+    target: Target
+    workload: Workload
+    pool: Pool
+    load: Callable[[int], ClosedLoad | OpenLoad]
+    request_timeout_s: float
+    seed: int
+
+
+class Session:
+    """Levels that follow the number of Locust's users.
+
+    Args:
+        sent: what is sent.
+        notebook: where trials are written down; ``None`` for nowhere.
+
+    Attributes:
+        level: what the users work at; outside of a measured level, one whose samples nobody wants.
+        dispatcher: of an open loop, while a level is measured.
+    """
+
+    def __init__(self, sent: Sent, notebook: Notebook | None) -> None:
+        self._sent = sent
+        self._notebook = notebook
+        self._levels = 0
+        self._heart = Heart()
+        self._observers: list[gevent.Greenlet] = []
+        self._measured = False
+        self._users = 0
+        self._wanted = 0
+        self.dispatcher: Dispatcher | None = None
+        self.level = self._level(ClosedLoad(concurrency=1))
+
+    def joined(self) -> None:
+        """One more user runs."""
+        self._leave()
+        self._users += 1
+        self._begin_if_complete()
+
+    def gone(self) -> None:
+        """One user less runs."""
+        self._leave()
+        self._users -= 1
+        self._begin_if_complete()
+
+    def wanted(self, users: int) -> None:
+        """So many users should run now; Locust says so before the last of them do."""
+        if self._measured and users == self._users:
+            return
+        self._leave()
+        self._wanted = users
+        self._begin_if_complete()
+
+    def _begin_if_complete(self) -> None:
+        if self._users != self._wanted or not self._users:
+            return
+        self.level.end()
+        self.level = self._level(self._sent.load(self._users))
+        self._measured = True
+        self._heart.readings = Readings()
+        if self.level.load.kind == "open":
+            load = self.level.load
+            arrivals = Arrivals(steady(load.rate), load.arrivals, self.level.seed)
+            self.dispatcher = Dispatcher(Schedule(arrivals, time.monotonic_ns()))
+        observer = gevent.spawn(self._observe, self.level, self.dispatcher, self._heart.readings)
+        self._observers.append(observer)
+
+    def _leave(self) -> None:
+        """The number of users changes: the level, if one was measured, is over."""
+        if self._measured:
+            self._measured = False
+            self.level.end()
+            self.level = self._level(ClosedLoad(concurrency=1))
+            self.dispatcher = None  # stopped by the observer, who counts what it has not sent
+
+    def close(self) -> None:
+        """End the level and wait until it is written down."""
+        self.wanted(0)
+        gevent.joinall(self._observers)
+        self._observers.clear()
+
+    def _level(self, load: ClosedLoad | OpenLoad) -> Level:
+        self._levels += 1
+        sent = self._sent
+        return Level(
+            sent.workload,
+            load,
+            sent.pool,
+            request_timeout_s=sent.request_timeout_s,
+            seed=int(np.random.SeedSequence([sent.seed, self._levels]).generate_state(1)[0]),
+        )
+
+    def _observe(self, level: Level, dispatcher: Dispatcher | None, readings: Readings) -> None:
+        """Follow a level from its beginning to its end, and write it down."""
+        seen: dict[str, Any] = {
+            "started_utc": datetime.now(UTC),
+            "level_start_ns": time.monotonic_ns(),
+        }
+        try:
+            seen["warmup_reason"] = self._settle(level)
+            self._window(level, seen)
+        except HarnessError as error:
+            log.warning("%s", error)
+            seen["statistics_note"] = str(error)
+            level.over.wait()
+        window = (seen.get("window_start_ns", 0), seen.get("window_end_ns", 0))
+        unsent = 0
+        if dispatcher is not None:
+            unsent = dispatcher.unsent(*window)
+            dispatcher.stop()
+        samples = np.frombuffer(b"".join(level.recorder.buffers()), SAMPLE_DTYPE)
+        if window[1] <= window[0]:
+            seen.update(window_start_ns=None, window_end_ns=None)
+            seen["failure"] = "the level was left before its warm-up had passed"
+        self._tell(level, samples, window)
+        if self._notebook is None:
+            return
+        flying = np.array(list(level.flying.values()), np.int64)
+        fared = health(
+            np.frombuffer(readings.to_bytes(), np.int64).reshape(-1, 3),
+            window,
+            reconnects_ns=np.array(level.reconnects, np.int64),
+            unsent=unsent,
+            in_flight=most_in_flight(samples["sent_ns"], samples["done_ns"], flying, window),
+        )
+        try:
+            self._notebook.seal(
+                level.workload,
+                level.load,
+                samples,
+                generator=fared if seen["window_end_ns"] else None,
+                statistics=seen.pop("statistics", None),
+                **seen,
+            )
+        except HarnessError as error:
+            log.error("%s", error)  # noqa: TRY400 - a sentence for the user
+
+    def _window(self, level: Level, seen: dict[str, Any]) -> None:
+        """Take the statistics at both edges of the window, which lasts until the level is left."""
+        target = self._sent.target
+        seen["window_start_ns"] = time.monotonic_ns()
+        try:
+            first = snapshot(target.http, target.model)
+            seen["window_start_ns"] = first.edge_ns
+            self._wait(level)
+            last = snapshot(target.http, target.model)
+            seen["window_end_ns"] = last.edge_ns
+            seen["statistics"] = difference(first, last)
+        finally:
+            self._wait(level)
+            seen.setdefault("window_end_ns", time.monotonic_ns())
+
+    def _wait(self, level: Level) -> None:
+        while not level.over.wait(1):
+            if self._notebook is None and len(level.recorder) > MOST_UNCOLLECTED:
+                level.recorder = Recorder()
+
+    def _settle(self, level: Level) -> str:
+        """Wait until the warm-up has passed, and say how that was judged."""
+        start = time.monotonic()
+        level.over.wait(Measure().warmup_min_s)
+        while True:
+            found = mser5(level.recorder.latencies_ms(LATENCIES))
+            elapsed_s = time.monotonic() - start
+            if found.settled or level.over.is_set():
+                return f"{elapsed_s:.2f} s, {found.reason}"
+            if elapsed_s >= Measure().warmup_max_s:
+                return f"{elapsed_s:.2f} s, the longest allowed; {found.reason}"
+            level.over.wait(SETTLE_INTERVAL_S)
+
+    def _tell(self, level: Level, samples: npt.NDArray[np.void], window: tuple[int, int]) -> None:
+        """Write a level's figures to Locust's log: Locust's own table is rounded."""
+        ended = samples[(samples["done_ns"] >= window[0]) & (samples["done_ns"] < window[1])]
+        right = ended[ended["outcome"] == Outcome.OK]
+        name = f"{level.workload.label}, {level.load.key}"
+        for reason, times in level.reasons.items():
+            log.warning("%s: %d times %s", name, times, reason)
+        if len(right) and window[1] > window[0]:
+            took_ms = (right["done_ns"] - right["scheduled_ns"]) / 1e6
+            p50, p99 = np.percentile(took_ms, [50, 99])
+            log.info(
+                "%s: %.0f inferences per second, p50 %.2f ms, p99 %.2f ms; %d of %d requests failed",
+                name,
+                right["batch"].sum() / (window[1] - window[0]) * 1e9,
+                p50,
+                p99,
+                len(ended) - len(right),
+                len(ended),
+            )

@@ -1,0 +1,42 @@
+r"""Steps through a list of concurrencies by itself.
+
+Each of them is a load level of its own.
+
+    locust -f scenarios/step_concurrency.py --host http://127.0.0.1:8000 --headless \
+        --steps 1,2,4,8,16,32 --step-time 10 --run-dir reports/steps
+    harness report reports/steps
+
+The other options are those of closed_loop.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from locust import LoadTestShape, events
+
+from harness.load.byhand import ClosedLoopUser, install
+
+install("step_concurrency")
+
+
+@events.init_command_line_parser.add_listener
+def add_steps(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
+    """Add the steps to Locust's command line."""
+    parser.add_argument("--steps", default="1,2,4,8,16,32", help="concurrencies [1,2,4,8,16,32]")
+    parser.add_argument("--step-time", type=float, default=10, help="seconds of each step [10]")
+
+
+class TritonUser(ClosedLoopUser):
+    """A user of a model."""
+
+
+class Steps(LoadTestShape):  # type: ignore[misc] # Locust has no types
+    """The concurrencies, one after the other."""
+
+    def tick(self) -> tuple[int, float] | None:
+        """The number of users wanted now, and how many to start a second; ``None`` at the end."""
+        options = self.runner.environment.parsed_options
+        steps = [int(step) for step in options.steps.split(",")]
+        step = int(self.get_run_time() / options.step_time)
+        return (steps[step], 100) if step < len(steps) else None

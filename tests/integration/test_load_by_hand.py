@@ -1,0 +1,273 @@
+"""The Locust files, run as a user runs them: ``locust -f scenarios/X.py --host …``."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from harness.archive import open_run
+from harness.records import SAMPLE_COLUMNS, Outcome
+from harness.reference import Reference, write_reference
+from harness.scenario import ServerSpec
+from harness.servers import serving
+from harness.servers.control import Control
+from harness.servers.staging import staged
+from tests.footprint import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.servers.server import Server
+
+ROOT = Path(__file__).parents[2]
+LOCUST = Path(sys.executable).with_name("locust")
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("by-hand")
+
+
+@pytest.fixture(scope="module")
+def server(logs: Path) -> Iterator[Server]:
+    models = ROOT / "tests" / "models"
+    with ExitStack() as stack:
+        folders = {name: models / name for name in ("identity", "wrong")}
+        repository = stack.enter_context(staged(folders, "by-hand"))
+        server = stack.enter_context(serving(ServerSpec(), repository, logs=logs, run_id="by-hand"))
+        with Control(server.endpoints) as control:
+            for name in folders:
+                control.load(name, deadline_s=60)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def reference(logs: Path) -> Path:
+    path = logs / "reference.npz"
+    values = np.random.default_rng(1).normal(size=(100, 1)).astype(np.float32)
+    write_reference(path, Reference({"X": values}, {"Y": values}))
+    return path
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start Locust with a file of ``scenarios/``; it is ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(file: str, *arguments: object) -> subprocess.Popen[str]:
+        hosts = ["--host", f"http://{server.endpoints.http}", "--grpc-host", server.endpoints.grpc]
+        command = [str(LOCUST), "-f", str(ROOT / "scenarios" / file), *hosts]
+        with (tmp_path / "locust.log").open("w") as log:
+            process = subprocess.Popen(
+                [*command, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                text=True,
+                cwd=tmp_path,
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def said(tmp_path: Path) -> str:
+    return (tmp_path / "locust.log").read_text()
+
+
+def test_steps_leave_a_run_that_can_be_reported(
+    start: Callable[..., subprocess.Popen[str]],
+    harness: Callable[..., object],
+    reference: Path,
+    tmp_path: Path,
+) -> None:
+    run_dir = tmp_path / "run"
+    options = ["--headless", "--model", "identity", "--batch-size", 2, "--reference", reference]
+    steps = ["--steps", "1,6,2", "--step-time", 3, "--run-dir", run_dir]
+    assert start("step_concurrency.py", *options, *steps).wait(60) == 0, said(tmp_path)
+
+    run = open_run(run_dir)
+    record = run.record()
+    assert record.status == "complete"
+    assert record.server["version"]
+    trials = run.trials()
+    assert record.planned_trials == len(trials) == 3
+    assert [trial.point.load.concurrency for trial in trials] == [1, 6, 2]
+    for trial in trials:
+        assert trial.failure is None
+        assert trial.point.key.startswith("identity-i1-")
+        assert trial.effective is not None
+        assert trial.effective["backend"] == "python"
+        assert trial.generator is not None
+        assert trial.generator.max_in_flight == trial.point.load.concurrency
+        assert trial.warmup_reason
+        samples = run.samples(trial.index).to_pandas()
+        assert tuple(samples.columns) == SAMPLE_COLUMNS
+        assert set(samples["outcome"]) == {Outcome.OK}
+        assert set(samples["batch"]) == {2}
+        assert samples["compared"].all()
+        assert samples["user"].nunique() == trial.point.load.concurrency
+        assert trial.level_start_ns <= trial.window_start_ns < trial.window_end_ns
+        ended = samples["done_ns"].between(trial.window_start_ns, trial.window_end_ns)
+        assert trial.statistics is not None
+        allowed = max(0.02 * ended.sum(), 2 * trial.point.load.concurrency)
+        assert abs(trial.statistics.success_count - ended.sum()) <= allowed
+        roles = set(run.telemetry(trial.index).to_pandas()["role"])
+        assert roles == {"generator", "server", "stub", "host"}
+
+    harness("report", run_dir)
+    assert (run_dir / "index.html").is_file()
+    # Locust's own table counts the same requests, and what was sent between two levels.
+    total = re.findall(r"Aggregated\s+(\d+)\s+(\d+)\(", said(tmp_path))[-1]
+    assert int(total[0]) >= sum(len(run.samples(trial.index)) for trial in trials)
+    assert int(total[1]) == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_is_kept_when_it_is_interrupted(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, sent: signal.Signals
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start(
+        *("closed_loop.py", "--headless", "--model", "identity", "--run-dir", run_dir),
+        *("--users", 8, "--spawn-rate", 8, "--protocol", "grpc"),
+    )
+    wait_until(lambda: "All users spawned" in said(tmp_path), 30, "users")
+    time.sleep(3)
+    process.send_signal(sent)
+    process.send_signal(sent)  # one Ctrl-C reaches a process twice where its parent passes it on
+    assert process.wait(20) == 0, said(tmp_path)
+    run = open_run(run_dir)
+    assert run.record().status == "complete"
+    (trial,) = run.trials()
+    assert trial.failure is None
+    assert trial.window_s > 0.5
+    assert trial.statistics is not None
+    assert len(run.samples(1)) > 100
+
+
+def test_an_open_loop_keeps_its_rate(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    options = ["--headless", "--model", "identity", "--run-dir", run_dir, "--run-time", "4s"]
+    load = ["--rate", 80, "--arrivals", "constant", "--users", 16, "--spawn-rate", 16]
+    assert start("open_loop.py", *options, *load).wait(60) == 0, said(tmp_path)
+    run = open_run(run_dir)
+    (trial,) = run.trials()
+    assert trial.point.load.key == "constant80"
+    assert trial.point.load.max_in_flight == 16
+    scheduled = np.sort(run.samples(1)["scheduled_ns"].to_numpy())
+    np.testing.assert_allclose(np.diff(scheduled), 12_500_000, atol=1)
+
+
+def test_wrong_answers_are_failures_in_locust_too(
+    start: Callable[..., subprocess.Popen[str]], reference: Path, tmp_path: Path
+) -> None:
+    options = ["--headless", "--model", "wrong", "--reference", reference, "--run-time", "2s"]
+    assert start("closed_loop.py", *options).wait(60) == 1, "Locust's code for failures"
+    total = re.findall(r"Aggregated\s+(\d+)\s+(\d+)\(", said(tmp_path))[-1]
+    assert int(total[0]) == int(total[1]) > 10
+    assert "away from the reference" in said(tmp_path)
+
+
+def test_the_web_interface_starts_and_stops_levels(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    run_dir = tmp_path / "run"
+    web = f"http://127.0.0.1:{port}"
+    process = start(
+        *("closed_loop.py", "--model", "identity", "--run-dir", run_dir),
+        *("--web-host", "127.0.0.1", "--web-port", port),
+    )
+
+    def post(path: str, **form: object) -> dict[str, object]:
+        data = urllib.parse.urlencode(form).encode()
+        with urllib.request.urlopen(f"{web}/{path}", data=data, timeout=10) as answer:
+            return json.load(answer)
+
+    def state() -> dict[str, object]:
+        with urllib.request.urlopen(f"{web}/stats/requests", timeout=10) as answer:
+            return json.load(answer)
+
+    def is_up() -> bool:
+        try:
+            return bool(state())
+        except OSError:
+            return False
+
+    wait_until(is_up, 30, "the web interface")
+    for users in (4, 2):
+        assert post("swarm", user_count=users, spawn_rate=users)["success"]
+        time.sleep(3)
+        assert state()["user_count"] == users
+    assert post("stop")["success"]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0, said(tmp_path)
+    trials = open_run(run_dir).trials()
+    assert [trial.point.load.concurrency for trial in trials] == [4, 2]
+    assert all(trial.failure is None for trial in trials)
+    for trial in trials:
+        outcomes = open_run(run_dir).samples(trial.index)["outcome"].to_numpy()
+        assert set(outcomes) == {Outcome.OK}, "a user was killed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (["--model", "absent"], "Request for unknown model", 3),
+        (["--model", "identity", "--host", "http://127.0.0.1:1"], "refused", 3),
+        (["--model", "identity", "--host", "https://127.0.0.1:1"], "no host that can be", 2),
+        (["--model", "identity", "--reference", "absent.npz"], "no such file", 2),
+        (["--model", "identity", "--run-dir", "."], "is there already", 2),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(
+    start: Callable[..., subprocess.Popen[str]],
+    tmp_path: Path,
+    arguments: list[str],
+    words: str,
+    code: int,
+) -> None:
+    process = start("closed_loop.py", "--headless", "--run-time", "2s", *arguments)
+    assert process.wait(30) == code
+    assert words in said(tmp_path)
+    assert "Traceback" not in said(tmp_path)
+
+
+LIST_OPTIONS = """
+from harness.load.byhand import add_options
+import argparse
+parser = argparse.ArgumentParser(add_help=False)
+add_options(parser)
+print(*(action.option_strings[0] for action in parser._actions))
+"""
+
+
+def test_the_options_are_explained() -> None:
+    """Locust answers --help before it has read the file, so they stand in the file itself."""
+    command = [sys.executable, "-c", LIST_OPTIONS]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    text = (ROOT / "scenarios" / "closed_loop.py").read_text()
+    options = listed.stdout.split()
+    assert len(options) > 8
+    assert not [option for option in options if f"    {option} " not in text]
