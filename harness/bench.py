@@ -152,7 +152,7 @@ class Bench:
                 self.refused[configuration.key] = str(error)
             raise
         self._aim(configuration)
-        self.health.settle(model.name)
+        self.health.settle(model.name, instances=configuration.instances)
         self.telemetry.refresh()  # other stubs now
 
     def _aim(self, configuration: ServerConfiguration | None) -> None:

@@ -35,24 +35,27 @@ class Health:
         self._stubs: dict[str, psutil.Process] = {}
         self._asked = 0.0
 
-    def settle(self, *models: str) -> None:
+    def settle(self, model: str | None = None, *, instances: int | None = None) -> None:
         """Take the stubs that are there now for those that must stay: call it after each load.
 
         A model that is configured anew gets new stubs; its old ones linger for seconds and then go, which
-        is no failure: of each instance only the newest stub counts.
+        is no failure: of each instance only the newest stub counts, and none that is one too many.
 
         Args:
-            models: whose stubs must stay; of all models where none is named.
+            model: whose stubs must stay; of all models where none is named.
+            instances: how many instances it has now, each with a stub; as many as are seen where left out.
         """
         newest: dict[str, tuple[float, psutil.Process]] = {}
         for role, pid in self._server.processes():
             if role == "stub":
                 try:
                     stub = psutil.Process(pid)
-                    (model, instance), created = _served(stub), stub.create_time()
+                    (served, instance), created = _served(stub), stub.create_time()
                 except psutil.Error:
                     continue
-                if models and model not in models:
+                if model is not None and served != model:
+                    continue
+                if instances is not None and _number(instance) >= instances:
                     continue
                 if instance not in newest or newest[instance][0] < created:
                     newest[instance] = (created, stub)
@@ -97,6 +100,12 @@ def _served(stub: psutil.Process) -> tuple[str, str]:
     words = stub.cmdline()
     model = words[1].split("/")[-3] if len(words) > 1 and words[1].count("/") > 2 else ""
     return model, words[8] if len(words) > 8 else f"process {stub.pid}"
+
+
+def _number(instance: str) -> int:
+    """Which of its model's instances it is, from 0: Triton calls them ``cnn_0_0``, ``cnn_0_1`` …"""
+    digits = instance.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -144,6 +144,18 @@ def test_only_the_models_that_are_named_count(server: Fake, tmp_path: Path) -> N
     assert health.failure() is None
 
 
+def test_a_stub_that_is_one_too_many_may_go(server: Fake, tmp_path: Path) -> None:
+    """After a change from two instances to one, the second one's stub lingers and then goes."""
+    server.stubs = [stub(tmp_path, "m", "m_0_0"), stub(tmp_path, "m", "m_0_1")]
+    health = Health(server)
+    health.settle("m", instances=1)
+    server.stubs[1].kill()
+    server.stubs[1].wait()
+    assert health.failure() is None
+    server.stubs[0].kill()
+    wait_until(health.failure)
+
+
 def test_a_silent_server_is_given_up_after_a_while_and_taken_back_when_it_answers(
     server: Fake, answer: tuple[Endpoints, type[Answer]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
