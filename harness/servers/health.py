@@ -103,7 +103,7 @@ def _served(stub: psutil.Process) -> tuple[str, str]:
 
 
 def _number(instance: str) -> int:
-    """Which of its model's instances it is, from 0: Triton calls them ``cnn_0_0``, ``cnn_0_1`` …"""
+    """Which of its model's instances it is, from 0; Triton calls them ``cnn_0_0`` and ``cnn_0_1``."""
     digits = instance.rpartition("_")[2]
     return int(digits) if digits.isdecimal() else 0
 
