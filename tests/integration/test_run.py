@@ -163,21 +163,38 @@ def test_requests_times_cycle_is_the_concurrency_or_the_point_is_doubtful(
 def test_the_count_agrees_with_the_servers_own(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
+    """To 2 % or twice what is in flight, or the point says that it does not.
+
+    A statistics call on a busy machine may take 60 ms, and its middle is only where the server most likely
+    counted. Whatever that moment was, client and server agree.
+    """
+    doubted = {
+        point["point"]
+        for point in rows(run[0] / "summary.csv")
+        if "but the server counted" in point["reasons"]
+    }
     for trial in open_run(run[0]).trials():
         assert trial.failure is None
         assert trial.differences == ()
         assert trial.statistics is not None
         table = open_run(run[0]).samples(trial.index).to_pandas()
-        inside = table[
-            (table.done_ns >= trial.window_start_ns) & (table.done_ns < trial.window_end_ns)
-        ]
-        assert (inside.outcome == Outcome.OK).all()
-        compared = table.compared.mean()
-        assert compared >= 1 / 17
+        assert (table.outcome == Outcome.OK).all()
+        assert table.compared.mean() >= 1 / 17
         users = trial.point.load.concurrency
-        assert inside.user.nunique() == users
-        allowed = max(0.02 * len(inside), 2 * users)
-        assert abs(trial.statistics.success_count - len(inside)) <= allowed
+        counted = trial.statistics.success_count
+        edge_ns = round(trial.statistics.edge_error_ms * 1e6)
+        least, inside, most = (
+            int(
+                table.done_ns.between(
+                    trial.window_start_ns - wider, trial.window_end_ns + wider
+                ).sum()
+            )
+            for wider in (-edge_ns, 0, edge_ns)
+        )
+        allowed = max(0.02 * counted, 2 * users)
+        assert least - allowed <= counted <= most + allowed
+        if trial.role == "point":
+            assert abs(counted - inside) <= allowed or trial.point.key in doubted
 
 
 def test_the_effective_configuration_is_the_one_asked_for(
