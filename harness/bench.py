@@ -224,7 +224,9 @@ def open_bench(
         models = {name: _as_served(model, server) for name, model in models.items()}
         control = stack.enter_context(Control(server.endpoints, log=server.log))
         target = _model_target(server, models[scenario.model[0]])
-        driver = stack.enter_context(Driver(target, logs=logs, seed=scenario.measure.seed))
+        measure = scenario.measure
+        sending = Driver(target, logs=logs, sender=measure.sender, seed=measure.seed)
+        driver = stack.enter_context(sending)
         telemetry = stack.enter_context(Telemetry())
         telemetry.start(lambda: [*server.processes(), ("generator", driver.pid)])
         health = Health(server)

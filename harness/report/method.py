@@ -26,6 +26,7 @@ def method(analysis: Analysis) -> list[Paragraph]:
     """The method, a paragraph a step, with this run's own settings."""
     return [
         Paragraph("Load", _load(analysis)),
+        Paragraph("Sender", SENDERS[analysis.measure.sender]),
         Paragraph("Latency", _latency(analysis)),
         Paragraph("Windows", _windows(analysis)),
         Paragraph("Passes", _passes(analysis)),
@@ -60,6 +61,18 @@ VERDICTS = (
     "Every point is judged, and none is thrown away. A doubtful one has a hollow mark (○) wherever it"
     " appears, its reasons stand in the table, and it cannot win."
 )
+
+
+SENDERS = {
+    "raw": (
+        "Locust’s users send requests that tritonclient’s own encoder prepared once, for a pool of different"
+        " inputs, over kept-alive connections of their own, with as little work for each as possible."
+    ),
+    "tritonclient": (
+        "Locust’s users send through tritonclient’s own clients, as most applications do: each request is"
+        " encoded anew, which takes CPU time that the raw sender leaves to the server."
+    ),
+}
 
 
 def _load(analysis: Analysis) -> str:

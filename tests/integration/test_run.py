@@ -207,11 +207,13 @@ def test_the_effective_configuration_is_the_one_asked_for(
         assert ("dynamic_batching" in trial.effective) == bool(configuration.dynamic_batching)
 
 
-def test_a_run_that_is_done_leaves_nothing_behind(
+def test_a_run_with_tritonclient_works_as_well_and_leaves_nothing_behind(
     scenario: Path, triton_models: Path, tmp_path: Path
 ) -> None:
     text = (
-        SCENARIO.replace("[1, 2]", "[1]").replace("[1, 8]", "[1]").replace("passes: 3", "passes: 1")
+        SCENARIO.replace("[1, 2]", "[1]")
+        .replace("[1, 8]", "[1]")
+        .replace("passes: 3", "passes: 1, sender: tritonclient")
     )
     scenario.write_text(text)
     reports = tmp_path / "reports"
@@ -224,6 +226,12 @@ def test_a_run_that_is_done_leaves_nothing_behind(
         process.kill()
     assert process.returncode in (0, 4)
     footprint.assert_gone(files=False)
+    page = next(reports.glob("*/index.html"))
+    assert "through tritonclient’s own clients" in page.read_text()
+    for trial in open_run(page.parent).trials():
+        assert trial.failure is None
+        outcomes = open_run(page.parent).samples(trial.index).column("outcome").to_numpy()
+        assert set(outcomes) == {Outcome.OK}
 
 
 def test_a_dry_run_shows_the_plan_and_starts_nothing(
