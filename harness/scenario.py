@@ -235,8 +235,12 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
     elif problem["type"] == "missing":
         message = f"{path[-1]} is missing"
     elif problem["type"] == "other_kind":
-        remedy = "Leave it out, or say kind: container"
-    elif isinstance(problem["input"], str | int | float | bool):
+        remedy = f"Leave it out, or say kind: {problem['ctx']['having']}"
+    elif problem["type"] == "written_secret":
+        remedy = "Say {env: VARIABLE}, and put the value into that environment variable"
+    elif problem["type"] == "own_header":
+        remedy = "Leave it out"
+    elif path[-1:] != ["token_env"] and isinstance(problem["input"], str | int | float | bool):
         message = f"{message}, not {problem['input']!r}"
     place = ".".join(keys)
     return UsageError(

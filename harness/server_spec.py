@@ -1,9 +1,9 @@
-"""Where a model is served: embedded, in a container."""
+"""Where a model is served: embedded, in a container, or by somebody else."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -12,13 +12,17 @@ from pydantic import (
     PositiveInt,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from harness.access import Access
+from harness.point import Frozen
 from harness.units import Seconds, WithUnits, listed
 
-__all__ = ["ServerSpec"]
+__all__ = ["ServerSpec", "TlsSpec"]
 
+HOST = r"^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45})$"
 IMAGE = r"^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$"
 
 
@@ -44,6 +48,65 @@ def _environment(value: object) -> object:
 
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+# What the harness itself says in a request's head.
+OWN_HEADERS = ("host", "connection", "content-", "transfer-", "accept", "te", "inference-header-")
+
+
+# The kinds that a field is for, where it is not for all.
+KINDS_THAT_HAVE = {
+    **dict.fromkeys(("cpus", "extra_args"), ("embedded", "container")),
+    **dict.fromkeys(
+        ("image", "gpus", "shm_size_bytes", "memory_bytes", "network", "env"), ("container",)
+    ),
+    **dict.fromkeys(("host", "tls", "token_env", "headers"), ("remote",)),
+}
+
+
+class FromEnvironment(Frozen):
+    """A value that stands in an environment variable, and nowhere else."""
+
+    env: VariableName
+
+
+def _headers(value: object) -> object:
+    """Refuse a value that is written out: the file goes into the archive."""
+    if not isinstance(value, dict):
+        return value
+    for name, source in value.items():
+        if not isinstance(source, dict | FromEnvironment):
+            raise PydanticCustomError(
+                "written_secret",
+                "the value of {name} must not stand in the scenario, which is archived",
+                {"name": str(name)},
+            )
+        if str(name).lower().startswith(OWN_HEADERS):
+            raise PydanticCustomError(
+                "own_header", "the header {name} is the harness's own", {"name": str(name)}
+            )
+    return value
+
+
+class TlsSpec(Frozen):
+    """How a remote server is reached over TLS; its certificate and its name are always verified.
+
+    Attributes:
+        ca: file of the certificates to trust (PEM); the system's where left out.
+        certificate, key: the client's own certificate and its key (PEM), where the server asks for one.
+        http, grpc: whether that endpoint speaks TLS. Triton's own HTTP does not: a proxy before it does.
+    """
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    http: bool = True
+    grpc: bool = True
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if self.key and not self.certificate:
+            raise ValueError("a key without its certificate: give both")
+        return self
 
 
 class ServerSpec(WithUnits):
@@ -51,8 +114,9 @@ class ServerSpec(WithUnits):
 
     Attributes:
         kind: ``embedded`` is a real ``tritonserver`` process, no container needed; ``container`` is the
-            same in a container of Docker or Podman.
-        http_port, grpc_port, metrics_port: 0 picks a free one.
+            same in a container of Docker or Podman; ``remote`` is one that somebody else runs.
+        http_port, grpc_port, metrics_port: 0 picks a free one; of a remote server, Triton's standard port,
+            8000, 8001 or 8002, and whether the last two are there is found out.
         ready_timeout_s: how long the server, or a model, may take to become ready.
         cpus: the cores that the server may run on, such as [0, 1]; all where empty.
         extra_args: further options of ``tritonserver``, such as ``--cache-config=local,size=1048576``.
@@ -64,9 +128,13 @@ class ServerSpec(WithUnits):
             time of its own; ``host`` listens there directly.
         env: (container) environment variables. One without a value is passed on from the harness's own
             environment, and its value is written nowhere: the way for a secret.
+        host: (remote) its name or address.
+        tls: (remote) certificates; no TLS where left out.
+        token_env: (remote) the environment variable that holds a bearer token.
+        headers: (remote) headers to send, each ``{env: VARIABLE}``.
     """
 
-    kind: Literal["embedded", "container"] = "embedded"
+    kind: Literal["embedded", "container", "remote"] = "embedded"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = 0
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -81,16 +149,43 @@ class ServerSpec(WithUnits):
     env: Annotated[dict[VariableName, str | None], BeforeValidator(_environment)] = Field(
         default_factory=dict
     )
+    host: Annotated[str, Field(pattern=HOST)] | None = None
+    tls: TlsSpec | None = None
+    token_env: VariableName | None = None
+    headers: Annotated[dict[HeaderName, FromEnvironment], BeforeValidator(_headers)] = Field(
+        default_factory=dict
+    )
 
-    @field_validator("image", "gpus", "shm_size_bytes", "memory_bytes", "network", "env")
+    @property
+    def access(self) -> Access:
+        """What the server asks of those who come, without any secret."""
+        tls = self.tls
+        return Access(
+            http_tls=tls is not None and tls.http,
+            grpc_tls=tls is not None and tls.grpc,
+            ca=tls.ca if tls else None,
+            certificate=tls.certificate if tls else None,
+            key=tls.key if tls else None,
+            token_env=self.token_env,
+            headers=tuple((name, source.env) for name, source in self.headers.items()),
+        )
+
+    @field_validator(*KINDS_THAT_HAVE)
     @classmethod
-    def _of_a_container(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
-        kind = info.data.get("kind", "container")
-        default = cls.model_fields[info.field_name or ""].get_default(call_default_factory=True)
-        if kind != "container" and value != default:
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        name = info.field_name or ""
+        kind, having = info.data.get("kind"), KINDS_THAT_HAVE[name]
+        default = cls.model_fields[name].get_default(call_default_factory=True)
+        if kind is not None and kind not in having and value != default:
             raise PydanticCustomError(
                 "other_kind",
-                "only a server of kind container has this, and this one is {kind}",
-                {"kind": kind},
+                "only a server of kind {having} has this, and this one is {kind}",
+                {"having": " or ".join(having), "kind": kind},
             )
         return value
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.kind == "remote" and self.host is None:
+            raise ValueError("a remote server needs its host: give host, a name or an address")
+        return self

@@ -44,9 +44,10 @@ def http_request(case: Case, target: Target) -> bytes:
         "Content-Type: application/octet-stream",
         f"Content-Length: {len(body)}",
     ]
+    lines += [f"{name}: {value}" for name, value in target.access.header_values().items()]
     if json_size is not None:
         lines.append(f"Inference-Header-Content-Length: {json_size}")
-    return "\r\n".join([*lines, "", ""]).encode() + bytes(body)
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + bytes(body)
 
 
 def grpc_tensors(case: Case) -> tuple[list[Any], list[Any]]:

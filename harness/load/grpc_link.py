@@ -15,6 +15,7 @@ import grpc.experimental.gevent
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
+from harness.access import OPEN, Access
 from harness.load.answers import Answer, Output
 from harness.load.http_answer import LARGEST_BODY
 from harness.load.outcomes import FailedRequestError, grpc_outcome
@@ -71,13 +72,16 @@ class GrpcLink:
 
     Args:
         address: ``host:port``.
+        access: what the server asks of those who come.
 
     Attributes:
         connections: how often it was opened.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, access: Access = OPEN) -> None:
         self._address = address
+        self._access = access
+        self._metadata = tuple(access.header_values().items())
         self._channel: grpc.Channel | None = None
         self._infer: Callable[..., bytes]
         self.connections = 0
@@ -95,13 +99,18 @@ class GrpcLink:
         """
         if self._channel is not None:
             return
-        channel = grpc.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+        if self._access.grpc_tls:
+            credentials = grpc.ssl_channel_credentials(*self._access.certificates())
+            channel = grpc.secure_channel(self._address, credentials, options=CHANNEL_OPTIONS)
+        else:
+            channel = grpc.insecure_channel(self._address, options=CHANNEL_OPTIONS)
         self._channel = channel
         self.connections += 1
         # Without (de)serialisers, bytes go in and come out.
         self._infer = channel.unary_unary(f"{SERVICE}/ModelInfer")
         try:
-            channel.unary_unary(f"{SERVICE}/ServerLive")(b"", timeout=timeout_s)
+            live = channel.unary_unary(f"{SERVICE}/ServerLive")
+            live(b"", timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             self.close()
             raise _failed(error) from error
@@ -124,7 +133,7 @@ class GrpcLink:
         if self._channel is None:
             raise FailedRequestError(Outcome.REFUSED, "not connected")
         try:
-            return self._infer(request, timeout=timeout_s)
+            return self._infer(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             failed = _failed(error)
             if failed.outcome in (Outcome.REFUSED, Outcome.RESET, Outcome.TIMEOUT, Outcome.OTHER):

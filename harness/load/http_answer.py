@@ -30,6 +30,7 @@ __all__ = [
 
 LARGEST_HEAD = 64 * 1024
 LARGEST_BODY = 256 * 2**20
+LARGEST_JSON_HEADER = 2**20  # before the tensors' bytes; some are kept
 HEAD_END = b"\r\n\r\n"
 
 
@@ -136,6 +137,8 @@ def parse_http(raw: bytes) -> Answer:
     try:
         if head.json_length is None:
             return _json_answer(body)
+        if head.json_length > LARGEST_JSON_HEADER:
+            raise ValueError(f"a JSON header of {head.json_length} bytes")
         model, shapes = parse_json_header(body[: head.json_length])
         place = head.json_length
         outputs = []

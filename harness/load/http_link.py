@@ -7,6 +7,7 @@ socket takes, whose ``recv`` first tries in vain and then starts a timer. Time-o
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ import gevent
 import gevent.monkey
 import gevent.socket
 
+from harness.access import OPEN, Access, tls_reason
 from harness.load.http_answer import HEAD_END, LARGEST_BODY, LARGEST_HEAD, malformed, parse_head
 from harness.load.outcomes import FailedRequestError, socket_outcome
+from harness.load.tls import TlsSocket
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -41,18 +44,25 @@ class HttpLink:
     Args:
         address: ``host:port``.
         watchdog: ends what takes too long.
+        access: what the server asks of those who come.
 
     Attributes:
         connections: how often it was opened.
         deadline_ns: for the watchdog.
     """
 
-    def __init__(self, address: str, watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        address: str,
+        watchdog: Watchdog,
+        access: Access = OPEN,
+    ) -> None:
         host, _, port = address.rpartition(":")
         self._address = (host.strip("[]"), int(port))
         self._watchdog = watchdog
         self._hub = gevent.get_hub()
-        self._socket: socket.socket | None = None
+        self._context = access.tls_context() if access.http_tls else None
+        self._socket: socket.socket | TlsSocket | None = None
         self._expired = False
         self.connections = 0
         self.deadline_ns = 0
@@ -75,9 +85,22 @@ class HttpLink:
             connection.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
         except OSError as error:
             raise FailedRequestError(socket_outcome(error), f"connect: {error}") from error
-        plain = gevent.monkey.get_original("socket", "socket")
-        self._socket = plain(connection.family, connection.type, fileno=connection.detach())
-        self._socket.settimeout(0)
+        tls = None
+        if self._context is not None:
+            tls = TlsSocket(connection, self._context, self._address[0])
+            try:
+                tls.shake_hands(connection)
+            except OSError as error:
+                connection.close()
+                raise FailedRequestError(
+                    _tls_outcome(error), f"TLS: {tls_reason(error)}"
+                ) from error
+        original = gevent.monkey.get_original("socket", "socket")
+        plain = original(connection.family, connection.type, fileno=connection.detach())
+        plain.settimeout(0)
+        if tls is not None:
+            tls.take(plain)
+        self._socket = tls or plain
         self._readable = self._hub.loop.io(self._socket.fileno(), READ)
         self._expired = False
         self._watchdog.add(self)
@@ -134,7 +157,10 @@ class HttpLink:
             if sent < len(request):
                 self._send_rest(connection, request, sent)
             self._hub.wait(self._readable)
-            data = connection.recv(RECEIVE_BYTES)
+            try:
+                data = connection.recv(RECEIVE_BYTES)
+            except BlockingIOError:  # with TLS: a record that is not whole yet, or none of ours
+                data = self._more(connection)
             if data not in known:
                 data = self._receive_rest(connection, data)
         except BaseException as error:
@@ -149,7 +175,7 @@ class HttpLink:
             self.deadline_ns = 0
         return data
 
-    def _send_rest(self, connection: socket.socket, request: bytes, sent: int) -> None:
+    def _send_rest(self, connection: socket.socket | TlsSocket, request: bytes, sent: int) -> None:
         """Send what the socket's buffer did not take at once."""
         view = memoryview(request)
         writable = self._hub.loop.io(connection.fileno(), WRITE)
@@ -163,7 +189,7 @@ class HttpLink:
         finally:
             writable.close()
 
-    def _receive_rest(self, connection: socket.socket, first: bytes) -> bytes:
+    def _receive_rest(self, connection: socket.socket | TlsSocket, first: bytes) -> bytes:
         """Read what is missing of a response that begins with ``first``."""
         response = _Response(first, lambda: self._more(connection))
         end = response.until(HEAD_END, 0)
@@ -181,13 +207,18 @@ class HttpLink:
             return LastResponse(whole)
         return whole
 
-    def _more(self, connection: socket.socket) -> bytes:
+    def _more(self, connection: socket.socket | TlsSocket) -> bytes:
         while True:
             self._hub.wait(self._readable)
             try:
                 return connection.recv(4 * RECEIVE_BYTES)
             except BlockingIOError:
                 continue
+
+
+def _tls_outcome(error: OSError) -> Outcome:
+    """What to call a failed handshake: a certificate that is not accepted is no broken connection."""
+    return Outcome.OTHER if isinstance(error, ssl.SSLError) else socket_outcome(error)
 
 
 class _Response:
@@ -205,6 +236,8 @@ class _Response:
         if not piece:
             raise FailedRequestError(Outcome.RESET, "the server closed the connection midway")
         self.data += piece
+        if len(self.data) > LARGEST_BODY + 2 * LARGEST_HEAD:
+            raise malformed(f"more than {LARGEST_BODY} bytes")
 
     def at_least(self, size: int) -> None:
         """Read until ``size`` bytes are there."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-import tritonclient.http
-from geventhttpclient.response import HTTPProtocolViolationError
-from tritonclient.utils import InferenceServerException
-
+from harness.access import OPEN, Access
+from harness.asking import get_json
 from harness.errors import EnvironmentFailedError
 from harness.load.examples import Examples, from_metadata, from_reference
 
@@ -19,46 +18,27 @@ __all__ = ["ask", "examples"]
 TIMEOUT_S = 30.0
 
 
-def ask(address: str, path: str) -> dict[str, Any]:
+def ask(address: str, path: str, access: Access = OPEN) -> dict[str, Any]:
     """Get a JSON object from a server, such as ``models/cnn/stats``.
 
     Args:
         address: ``host:port``.
-        path: below ``/v2/``.
+        path: below ``/v2/``; ``server`` for what it says of itself.
+        access: what the server asks of those who come.
 
     Raises:
         EnvironmentFailedError: the server does not answer, or not with one.
     """
-    where = f"http://{address}/v2/{path}"
+    host, _, port = address.rpartition(":")
+    whole = "/v2" if path == "server" else f"/v2/{quote(path)}"
     try:
-        client = tritonclient.http.InferenceServerClient(
-            address, connection_timeout=TIMEOUT_S, network_timeout=TIMEOUT_S
-        )
-        try:
-            return _get(client, path)
-        finally:
-            client.close()
-    except (OSError, HTTPProtocolViolationError, InferenceServerException, ValueError) as error:
+        return get_json(host.strip("[]"), int(port), whole, access=access, timeout_s=TIMEOUT_S)
+    except EnvironmentFailedError as error:
         raise EnvironmentFailedError(
-            f"the server does not say what was asked ({error})",
-            where=where,
+            f"the server does not say what was asked ({error.what})",
+            where=error.where,
             remedy="Look whether it is up, and whether the model is loaded",
         ) from error
-
-
-def _get(client: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - tritonclient has no types
-    match path.split("/"):
-        case ["models", model]:
-            answer = client.get_model_metadata(model)
-        case ["models", model, "config"]:
-            answer = client.get_model_config(model)
-        case ["models", model, "stats"]:
-            answer = client.get_inference_statistics(model)
-        case _:
-            answer = client.get_server_metadata()
-    if not isinstance(answer, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - it is the server's mistake
-    return answer
 
 
 def examples(target: Target, seed: int) -> Examples:
@@ -72,7 +52,9 @@ def examples(target: Target, seed: int) -> Examples:
     if given is not None and given.outputs:
         return given
     described = from_metadata(
-        ask(target.http, f"models/{target.model}"), batched=target.batched, seed=seed
+        ask(target.http, f"models/{target.model}", target.access),
+        batched=target.batched,
+        seed=seed,
     )
     if given is None:
         return described

@@ -168,7 +168,11 @@ class Generator:
         if level is not None:
             for reason, times in level.reasons.items():
                 log.warning(
-                    "%s %s: %d times %s", level.workload.label, level.load.key, times, reason
+                    "%s %s: %d times %s",
+                    level.workload.label,
+                    level.load.key,
+                    times,
+                    self._target.access.redacted(reason),
                 )
 
 

@@ -79,10 +79,12 @@ def connect(target: Target, workload: Workload, sender: Sender, watchdog: Watchd
     """A connection for one user, not yet open."""
     if workload.protocol == "http":
         if sender == "raw":
-            return HttpLink(target.http, watchdog)
-        return TritonHttpLink(target.http, target.model)
+            return HttpLink(target.http, watchdog, target.access)
+        return TritonHttpLink(target.http, target.model, target.access)
     address = target.grpc or ""  # a workload that the server does not offer has no pool
-    return GrpcLink(address) if sender == "raw" else TritonGrpcLink(address, target.model)
+    if sender == "raw":
+        return GrpcLink(address, target.access)
+    return TritonGrpcLink(address, target.model, target.access)
 
 
 def prepare(

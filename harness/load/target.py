@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.access import OPEN, Access
+
 __all__ = ["Target"]
 
 
@@ -20,6 +22,7 @@ class Target:
         batched: the first axis of its tensors is the batch (``max_batch_size`` above 0).
         reference: a :mod:`harness.reference` file; without one the inputs are random, and answers are
             only checked for shape, size and finite values.
+        access: what the server asks of those who come.
         tolerance: how far a value may lie from the reference, absolutely and relatively.
     """
 
@@ -29,6 +32,7 @@ class Target:
     batched: bool = True
     reference: Path | None = None
     tolerance: float = 1e-4
+    access: Access = OPEN
 
     def to_json(self) -> dict[str, Any]:
         """The target as a JSON object."""
@@ -40,4 +44,7 @@ class Target:
     def from_json(cls, data: dict[str, Any]) -> Target:
         """The inverse of :meth:`to_json`."""
         reference = data["reference"]
-        return cls(**{**data, "reference": Path(reference) if reference else None})
+        access = Access.from_json(data["access"])
+        return cls(
+            **{**data, "reference": Path(reference) if reference else None, "access": access}
+        )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 from geventhttpclient.response import HTTPConnectionClosed, HTTPProtocolViolationError
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
+from harness.access import OPEN, Access
 from harness.load.answers import Answer, Output
 from harness.load.grpc_link import CHANNEL_OPTIONS
 from harness.load.outcomes import (
@@ -25,7 +27,8 @@ from harness.load.outcomes import (
 from harness.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    import ssl
+    from collections.abc import Callable, Container
 
     import numpy.typing as npt
 
@@ -89,13 +92,16 @@ class TritonHttpLink:
     Args:
         address: ``host:port``.
         model: name of the model.
+        access: what the server asks of those who come.
 
     Attributes:
         connections: how often it was opened.
     """
 
-    def __init__(self, address: str, model: str) -> None:
+    def __init__(self, address: str, model: str, access: Access = OPEN) -> None:
         self._address = address
+        self._access = access
+        self._headers = access.header_values()
         self._model = model
         self._client: tritonclient.http.InferenceServerClient | None = None
         self._timeout_s = 0.0
@@ -116,11 +122,15 @@ class TritonHttpLink:
             return
         self._timeout_s = timeout_s
         self._client = tritonclient.http.InferenceServerClient(
-            self._address, connection_timeout=timeout_s, network_timeout=timeout_s
+            self._address,
+            connection_timeout=timeout_s,
+            network_timeout=timeout_s,
+            ssl=self._access.http_tls,
+            ssl_context_factory=_context_of(self._access) if self._access.http_tls else None,
         )
         self.connections += 1
         try:
-            self._client.is_server_live()
+            self._client.is_server_live(headers=dict(self._headers))
         except Exception as error:
             self.close()
             raise _http_failed(error) from error
@@ -147,7 +157,9 @@ class TritonHttpLink:
         if client is None:
             raise FailedRequestError(Outcome.REFUSED, "not connected")
         try:
-            return client.infer(self._model, request[0], outputs=request[1])
+            return client.infer(
+                self._model, request[0], outputs=request[1], headers=dict(self._headers)
+            )
         except Exception as error:
             failed = _http_failed(error)
             if failed.outcome not in KEPT:
@@ -156,6 +168,11 @@ class TritonHttpLink:
         except BaseException:
             self.close()
             raise
+
+
+def _context_of(access: Access) -> Callable[..., ssl.SSLContext]:
+    """What geventhttpclient makes its context with; it names certificates to trust of its own."""
+    return lambda **_: access.tls_context()
 
 
 def _http_failed(error: Exception) -> FailedRequestError:
@@ -180,13 +197,16 @@ class TritonGrpcLink:
     Args:
         address: ``host:port``.
         model: name of the model.
+        access: what the server asks of those who come.
 
     Attributes:
         connections: how often it was opened.
     """
 
-    def __init__(self, address: str, model: str) -> None:
+    def __init__(self, address: str, model: str, access: Access = OPEN) -> None:
         self._address = address
+        self._access = access
+        self._headers = access.header_values()
         self._model = model
         self._client: tritonclient.grpc.InferenceServerClient | None = None
         self.connections = 0
@@ -204,12 +224,18 @@ class TritonGrpcLink:
         """
         if self._client is not None:
             return
+        credentials = None
+        if self._access.grpc_tls:
+            credentials = grpc.ssl_channel_credentials(*self._access.certificates())
         self._client = tritonclient.grpc.InferenceServerClient(
-            self._address, channel_args=list(CHANNEL_OPTIONS)
+            self._address,
+            ssl=credentials is not None,
+            creds=credentials,
+            channel_args=list(CHANNEL_OPTIONS),
         )
         self.connections += 1
         try:
-            self._client.is_server_live(client_timeout=timeout_s)
+            self._client.is_server_live(client_timeout=timeout_s, headers=self._headers)
         except InferenceServerException as error:
             self.close()
             raise _grpc_failed(error) from error
@@ -234,7 +260,11 @@ class TritonGrpcLink:
             raise FailedRequestError(Outcome.REFUSED, "not connected")
         try:
             return client.infer(
-                self._model, request[0], outputs=request[1], client_timeout=timeout_s
+                self._model,
+                request[0],
+                outputs=request[1],
+                client_timeout=timeout_s,
+                headers=self._headers,
             )
         except InferenceServerException as error:
             failed = _grpc_failed(error)

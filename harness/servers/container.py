@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 
@@ -13,7 +13,7 @@ from harness.errors import EnvironmentFailedError
 from harness.servers import engine
 from harness.servers.container_create import PortTakenError
 from harness.servers.inquiry import answers, metadata
-from harness.servers.server import Endpoints, ProcessRole
+from harness.servers.server import Endpoints, Offers, ProcessRole
 from harness.servers.triton import complaint, ending, server_and_stubs
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class ContainerServer:
     _failed: str | None = None
     _inspected_s: float = 0.0
     _stopped: bool = False
+    offers: ClassVar[Offers] = Offers()
 
     def describe(self) -> dict[str, Any]:
         """What it is, as JSON: version and extensions as it says them, and what it was started with."""

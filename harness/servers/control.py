@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.records import StatisticsWindow
 from harness.servers.configuration import from_message
+from harness.servers.snapshot import Snapshot, difference, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,30 +30,13 @@ ATTEMPTS = 3
 PAUSE_S = 0.1
 QUICK_NS = 10_000_000  # a snapshot that took longer is repeated
 LARGEST_ANSWER_BYTES = 16 << 20
+LARGEST_CONFIGURATION_BYTES = 1 << 18  # it is archived with each trial
+LONGEST_MESSAGE = 4000
 LARGEST_LOG_BYTES = 1 << 20
 # Broken connections. A deadline is not among them: whoever set it does not want to wait again.
 AGAIN = ("UNAVAILABLE",)
 
 AnswerT = TypeVar("AnswerT")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Cumulative statistics of one model, and when they were taken (CLOCK_MONOTONIC, ns).
-
-    ``counts`` has the fields of :class:`harness.records.StatisticsWindow` by name, summed over versions;
-    ``executed_batches`` maps an executed batch size to its executions so far.
-    """
-
-    before_ns: int
-    after_ns: int
-    counts: dict[str, int]
-    executed_batches: dict[int, int]
-
-    @property
-    def edge_ns(self) -> int:
-        """The moment that it stands for: the middle of the call."""
-        return (self.before_ns + self.after_ns) // 2
 
 
 class Control:
@@ -75,11 +57,22 @@ class Control:
     ) -> None:
         import tritonclient.grpc as triton
 
+        if endpoints.grpc is None:
+            raise UsageError("the control plane is gRPC, and the server offers none")
         self._address = endpoints.grpc
         self._log = log
         self._deadline_s = deadline_s
+        self._access = endpoints.access
+        self._headers = self._access.header_values() or None
+        credentials = None
+        if self._access.grpc_tls:
+            import grpc
+
+            credentials = grpc.ssl_channel_credentials(*self._access.certificates())
         self._client = triton.InferenceServerClient(
             endpoints.grpc,
+            ssl=credentials is not None,
+            creds=credentials,
             channel_args=[
                 ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES),
                 ("grpc.use_local_subchannel_pool", 1),
@@ -129,13 +122,21 @@ class Control:
         answer = self._read("server metadata", self._client.get_server_metadata)
         return {"name": answer.name, "version": answer.version, "extensions": [*answer.extensions]}
 
-    def load(self, model: str, config: dict[str, Any] | None = None, *, deadline_s: float) -> None:
+    def load(
+        self,
+        model: str,
+        config: dict[str, Any] | None = None,
+        *,
+        files: dict[str, bytes] | None = None,
+        deadline_s: float,
+    ) -> None:
         """Load a model, or configure a loaded one anew; return when all its instances are ready.
 
         Args:
             model: its name in the repository.
             config: the whole configuration as JSON with the proto's names, instead of ``config.pbtxt``;
-                a later load without one keeps it.
+                a later load without one keeps it, until the model is unloaded.
+            files: the model's files by ``file:1/model.py``, for one that is not in the repository.
             deadline_s: a Python stub that cannot start never answers; the server is then best restarted.
 
         Raises:
@@ -149,6 +150,7 @@ class Control:
                 self._client.load_model,
                 model,
                 config=override,
+                files=files,
                 deadline_s=deadline_s,
             )
         except ConnectionBrokenError:
@@ -175,6 +177,11 @@ class Control:
     def effective_configuration(self, model: str) -> dict[str, Any]:
         """The configuration that the model really has, as JSON with the proto's names."""
         answer = self._read(f"configuration of {model}", self._client.get_model_config, model)
+        if answer.ByteSize() > LARGEST_CONFIGURATION_BYTES:
+            raise EnvironmentFailedError(
+                f"the configuration of {model} is larger than {LARGEST_CONFIGURATION_BYTES:,} bytes",
+                where=self._address,
+            )
         return from_message(answer.config)
 
     def snapshot(self, model: str) -> Snapshot:
@@ -194,7 +201,7 @@ class Control:
             )
             after_ns = time.monotonic_ns()
             if best is None or after_ns - before_ns < best.after_ns - best.before_ns:
-                best = _snapshot(before_ns, after_ns, answer)
+                best = take(before_ns, after_ns, answer)
             if best.after_ns - best.before_ns <= QUICK_NS:
                 break
         assert best is not None  # noqa: S101 - there is at least one attempt
@@ -237,7 +244,7 @@ class Control:
         from tritonclient.utils import InferenceServerException
 
         try:
-            return function(*arguments, client_timeout=deadline_s, **options)
+            return function(*arguments, client_timeout=deadline_s, headers=self._headers, **options)
         except InferenceServerException as error:
             raise self._sentence(what, deadline_s, error) from error
 
@@ -247,7 +254,8 @@ class Control:
             return EnvironmentFailedError(
                 f"{what}: no answer within {deadline_s:.3g} s", where=self._address
             )
-        message = " ".join(str(error.message()).split()).rstrip(";. ")
+        message = " ".join(str(error.message())[:LONGEST_MESSAGE].split()).rstrip(";. ")
+        message = self._access.redacted(message)
         kind = ConnectionBrokenError if any(a in status for a in AGAIN) else EnvironmentFailedError
         return kind(f"{what}: {message}", where=self._address)
 
@@ -271,64 +279,3 @@ def reason_in_log(log: Path | None, start: int) -> str:
 
 class ConnectionBrokenError(EnvironmentFailedError):
     """The connection to the server broke, or there is nobody."""
-
-
-def _snapshot(before_ns: int, after_ns: int, answer: Any) -> Snapshot:  # noqa: ANN401
-    counts = dict.fromkeys(COUNTS, 0)
-    executed: dict[int, int] = {}
-    for version in answer.model_stats:
-        counts["inference_count"] += version.inference_count
-        counts["execution_count"] += version.execution_count
-        for name in DURATIONS:
-            duration = getattr(version.inference_stats, name)
-            counts[f"{name}_count"] += duration.count
-            counts[f"{name}_ns"] += duration.ns
-        for name in CACHE:
-            counts[f"{name}_count"] += getattr(version.inference_stats, name).count
-        for batch in version.batch_stats:
-            size = int(batch.batch_size)
-            executed[size] = executed.get(size, 0) + batch.compute_infer.count
-    return Snapshot(before_ns, after_ns, counts, executed)
-
-
-DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
-CACHE = ("cache_hit", "cache_miss")
-COUNTS = (
-    "inference_count",
-    "execution_count",
-    *(f"{name}_{unit}" for name in DURATIONS for unit in ("count", "ns")),
-    *(f"{name}_count" for name in CACHE),
-)
-
-
-def difference(first: Snapshot, last: Snapshot) -> StatisticsWindow:
-    """The statistics of the window between two snapshots; its edges are the middles of the calls.
-
-    Raises:
-        EnvironmentFailedError: a count has gone down: the model was loaded anew in between, or the server
-            restarted.
-        UsageError: the snapshots are not in the order of time.
-    """
-    if last.edge_ns < first.edge_ns:
-        raise UsageError("the last snapshot was taken before the first")
-    counts = {name: last.counts[name] - first.counts[name] for name in COUNTS}
-    sizes = sorted(first.executed_batches.keys() | last.executed_batches.keys())
-    executed = {
-        size: last.executed_batches.get(size, 0) - first.executed_batches.get(size, 0)
-        for size in sizes
-    }
-    gone_down = [name for name, value in counts.items() if value < 0]
-    gone_down += [f"executions of {size}" for size, value in executed.items() if value < 0]
-    if gone_down:
-        raise EnvironmentFailedError(
-            f"the server's statistics went down ({', '.join(gone_down[:3])}): the model was loaded anew,"
-            " or the server restarted"
-        )
-    longest_ns = max(last.after_ns - last.before_ns, first.after_ns - first.before_ns)
-    return StatisticsWindow(
-        start_ns=first.edge_ns,
-        end_ns=last.edge_ns,
-        edge_error_ms=longest_ns / 2e6,
-        executed_batches={size: count for size, count in executed.items() if count},
-        **counts,
-    )

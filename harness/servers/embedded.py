@@ -17,7 +17,7 @@ from harness.servers import leftovers
 from harness.servers.environment import ServerEnvironment, find_environment
 from harness.servers.inquiry import answers, metadata
 from harness.servers.ports import LOOPBACK, choose_ports
-from harness.servers.server import Endpoints
+from harness.servers.server import Endpoints, Offers
 from harness.servers.triton import (
     complaint,
     ending,
@@ -41,6 +41,8 @@ ATTEMPTS = 3  # at ports that were free when they were picked
 
 class EmbeddedServer:
     """A ``tritonserver`` process and its Python stubs, on loopback."""
+
+    offers = Offers()
 
     def __init__(
         self,

@@ -5,37 +5,67 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from harness.access import OPEN, Access
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Endpoints", "ProcessRole", "Server"]
+__all__ = ["Endpoints", "Offers", "ProcessRole", "Server"]
 
 ProcessRole = Literal["server", "stub"]
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where a server listens. ``metrics_port`` is ``None`` where it offers no metrics."""
+    """Where a server listens, and how it lets one in.
+
+    ``grpc_port`` and ``metrics_port`` are ``None`` where it does not offer that.
+    """
 
     host: str
     http_port: int
-    grpc_port: int
+    grpc_port: int | None
     metrics_port: int | None = None
+    access: Access = OPEN
+
+    @property
+    def named(self) -> str:
+        """The host as it stands before a port: an IPv6 address in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def http(self) -> str:
         """``host:port`` of the HTTP endpoint."""
-        return f"{self.host}:{self.http_port}"
+        return f"{self.named}:{self.http_port}"
 
     @property
-    def grpc(self) -> str:
+    def grpc(self) -> str | None:
         """``host:port`` of the gRPC endpoint."""
-        return f"{self.host}:{self.grpc_port}"
+        return None if self.grpc_port is None else f"{self.named}:{self.grpc_port}"
 
     @property
     def metrics(self) -> str | None:
         """``host:port`` of the metrics endpoint."""
-        return None if self.metrics_port is None else f"{self.host}:{self.metrics_port}"
+        return None if self.metrics_port is None else f"{self.named}:{self.metrics_port}"
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What a server lets us do besides inference; a Triton that is our own offers all of it.
+
+    Attributes:
+        model_control: loading, unloading and configuring models.
+        configuration: reading a model's configuration back.
+        statistics: cumulative counts and times of a model.
+        processes: whether its CPU and memory can be read here.
+        without_control: why not, in the server's words, where there is no model control.
+    """
+
+    model_control: bool = True
+    configuration: bool = True
+    statistics: bool = True
+    processes: bool = True
+    without_control: str = ""
 
 
 class Server(Protocol):
@@ -44,6 +74,10 @@ class Server(Protocol):
     @property
     def endpoints(self) -> Endpoints:
         """Where it listens."""
+
+    @property
+    def offers(self) -> Offers:
+        """What it lets us do."""
 
     @property
     def log(self) -> Path | None:

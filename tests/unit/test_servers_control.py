@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.servers.control import COUNTS, Snapshot, _snapshot, difference, reason_in_log
+from harness.servers.control import reason_in_log
+from harness.servers.snapshot import COUNTS, Snapshot, difference, take
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def test_versions_of_a_model_are_added_up() -> None:
         one.inference_stats.cache_hit.count = 5
         for size in (1, 8 * version):
             one.batch_stats.add(batch_size=size).compute_infer.count = 3
-    seen = _snapshot(10, 20, answer)
+    seen = take(10, 20, answer)
     assert seen.edge_ns == 15
     assert seen.counts["inference_count"] == 30
     assert seen.counts["execution_count"] == 3
