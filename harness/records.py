@@ -15,6 +15,7 @@ from pydantic import Field
 from harness.point import Frozen, Point
 
 __all__ = [
+    "LEAST_IN_FLIGHT",
     "OUTCOME_LABELS",
     "SAMPLE_COLUMNS",
     "SAMPLE_DTYPE",
@@ -28,6 +29,9 @@ __all__ = [
     "StatisticsWindow",
     "TrialRecord",
 ]
+
+# Of N users this share must have been in flight at the server for the concurrency to be real.
+LEAST_IN_FLIGHT = 0.95
 
 # History (a change that an older reader would misread raises it):
 #   1: the first.
@@ -197,6 +201,11 @@ class CalibrationRow(Frozen):
     sleep_sd_ms: float
     users: int
     in_flight: float
+
+    @property
+    def proved(self) -> bool:
+        """Whether N users really are N requests in flight, as the server saw them."""
+        return self.in_flight >= LEAST_IN_FLIGHT * self.users
 
 
 class Calibration(Frozen):

@@ -17,9 +17,9 @@ from harness.point import ClosedLoad
 if TYPE_CHECKING:
     from harness.analysis.results import PointResult
     from harness.analysis.trial import TrialMeasures
-    from harness.records import Calibration
+    from harness.records import Calibration, CalibrationRow
 
-__all__ = ["ceiling_share", "count_disagreement", "users_at_work"]
+__all__ = ["calibration_row", "ceiling_share", "count_disagreement", "users_at_work"]
 
 MOST_OFF_LITTLE = 0.03
 MOST_OFF_COUNT = 0.02
@@ -59,9 +59,16 @@ def ceiling_share(result: PointResult, calibration: Calibration | None) -> float
     The ceiling was measured against a model that answers at once, with the same protocol and client batch
     size; ``None`` where it was not.
     """
+    row = calibration_row(result, calibration)
+    if row is None or not result.window_s or not row.ceiling_rps:
+        return None
+    return result.requests / result.window_s / row.ceiling_rps
+
+
+def calibration_row(result: PointResult, calibration: Calibration | None) -> CalibrationRow | None:
+    """What the generator can do with the point's protocol and client batch size; ``None`` if not known."""
     workload = result.point.workload
     for row in calibration.rows if calibration else ():
         if (row.protocol, row.batch_size) == (workload.protocol, workload.batch_size):
-            known = result.window_s and row.ceiling_rps
-            return result.requests / result.window_s / row.ceiling_rps if known else None
+            return row
     return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+from harness.analysis.bookkeeping import calibration_row
 from harness.analysis.verdicts import Verdict, percent
 from harness.point import ClosedLoad
+from harness.records import LEAST_IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
     from harness.analysis.results import PointResult
     from harness.analysis.trial import TrialMeasures
     from harness.analysis.verdicts import Finding
+    from harness.records import Calibration
 
-__all__ = ["generator_findings"]
+__all__ = ["concurrency_findings", "generator_findings"]
 
 # One event loop runs on one core. Above this it has no room left, and what is measured is its own speed
 # (Model Analyzer's 80 % counts all threads of perf_analyzer; a single loop is honest a little longer).
@@ -50,6 +53,30 @@ def generator_findings(result: PointResult, whole: Sequence[TrialMeasures]) -> I
     yield from _lag(result, whole)
     yield from _users(result, whole)
     yield from _schedule(result)
+
+
+def concurrency_findings(
+    result: PointResult, whole: Sequence[TrialMeasures], calibration: Calibration | None
+) -> Iterator[Finding]:
+    """Whether the generator's users really are requests in flight, by its self-test before the run.
+
+    A point with no more in flight than the server was seen to have in hand is not in doubt.
+    """
+    row, load = calibration_row(result, calibration), result.point.load
+    if row is None or row.proved:
+        return
+    if isinstance(load, ClosedLoad):
+        users = load.concurrency
+    else:
+        users = max(
+            (t.record.generator.max_in_flight for t in whole if t.record.generator), default=0
+        )
+    if row.in_flight < LEAST_IN_FLIGHT * users:
+        said = (
+            f"of {row.users} users, the server saw only {row.in_flight:.1f} requests in flight when the"
+            " generator was tested before the run: the others waited in the generator"
+        )
+        yield Verdict.GENERATOR_BOUND, said
 
 
 def _lag(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.analysis.bookkeeping import count_disagreement
-from harness.analysis.generator import generator_findings
+from harness.analysis.generator import concurrency_findings, generator_findings
 from harness.analysis.steadiness import sample_findings, steadiness_findings
 from harness.analysis.verdicts import Verdict, percent
 from harness.records import OUTCOME_LABELS, Outcome
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.analysis.results import PointResult
     from harness.analysis.trial import TrialMeasures
     from harness.analysis.verdicts import Finding
+    from harness.records import Calibration
     from harness.scenario import Measure, Slo
 
 __all__ = ["judge"]
@@ -37,7 +38,11 @@ DISTURBANCES = (Verdict.COUNTS_DISAGREE, Verdict.GENERATOR_BOUND, Verdict.UNSTEA
 
 
 def judge(
-    result: PointResult, trials: Sequence[TrialMeasures], slo: Slo, measure: Measure
+    result: PointResult,
+    trials: Sequence[TrialMeasures],
+    slo: Slo,
+    measure: Measure,
+    calibration: Calibration | None = None,
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict on a point and every reason for doubt, the worst first.
 
@@ -46,6 +51,7 @@ def judge(
         trials: the trials that it was measured in.
         slo: the service level objective.
         measure: how it was to be measured; a target that was missed is a reason without a verdict.
+        calibration: what the generator proved of itself before the run, where it did.
     """
     whole = [trial for trial in trials if trial.whole]
     findings = [*_broken(trials), *_answers(result, slo), *_effectiveness(trials)]
@@ -53,6 +59,7 @@ def judge(
         findings += [
             *_counts(whole),
             *generator_findings(result, whole),
+            *concurrency_findings(result, whole, calibration),
             *steadiness_findings(result, whole),
             *sample_findings(result),
             *_telemetry(result, whole),

@@ -47,7 +47,7 @@ def analyse(run: RunDirectory) -> Analysis:
     for group in group_trials(trials):
         pooled = pool(group, _backend(record, [trial.record for trial in group]), slo)
         pooled = replace(pooled, ceiling_share=ceiling_share(pooled, record.calibration))
-        verdict, reasons = judge(pooled, group, slo, measure)
+        verdict, reasons = judge(pooled, group, slo, measure, record.calibration)
         results.append(replace(pooled, verdict=verdict, reasons=reasons))
     workloads = rank(results, slo)
     drift = sentinel_drift(trials)

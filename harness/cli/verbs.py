@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from harness.cli import export, predict, report, run, serve, server, study, train, tune
+from harness.cli import calibrate, export, predict, report, run, serve, server, study, train, tune
 
-__all__ = ["export", "predict", "report", "run", "serve", "server", "study", "train", "tune"]
+__all__ = [
+    "calibrate",
+    "export",
+    "predict",
+    "report",
+    "run",
+    "serve",
+    "server",
+    "study",
+    "train",
+    "tune",
+]

@@ -22,9 +22,6 @@ INSTRUMENT_COLUMNS = (
     ("In flight", "at the server"),
     ("Concurrency", ""),
 )
-# Of N users this share must have been in flight at the server for the concurrency to be real.
-LEAST_IN_FLIGHT = 0.95
-
 LEAD = (
     "Before the run, the load generator was measured against a model that answers at once and one that"
     " sleeps for a known time, on the same server. The ceiling is the most that the generator can send; own"
@@ -40,7 +37,7 @@ NOT_PROVED = (
 def instrument_lead(record: RunRecord) -> str:
     """What was done to prove the instrument, or that nothing was."""
     if record.calibration is None:
-        return NOT_PROVED
+        return " ".join([NOT_PROVED, *record.notes])
     resolution_ns = record.calibration.clock_resolution_ns
     return f"{LEAD} The clock resolves {number(resolution_ns)} ns."
 
@@ -54,7 +51,6 @@ def instrument_rows(record: RunRecord) -> list[tuple[str, ...]]:
 
 def _row(row: CalibrationRow) -> tuple[str, ...]:
     protocol = {"http": "HTTP", "grpc": "gRPC"}.get(row.protocol, row.protocol)
-    proved = row.in_flight >= LEAST_IN_FLIGHT * row.users
     return (
         f"{protocol}, client batch {row.batch_size}",
         number(row.ceiling_rps),
@@ -64,5 +60,5 @@ def _row(row: CalibrationRow) -> tuple[str, ...]:
         number(row.sleep_excess_ms),
         number(row.users),
         number(row.in_flight),
-        "proved" if proved else f"only {percent(row.in_flight / row.users)}",
+        "proved" if row.proved else f"only {percent(row.in_flight / row.users)}",
     )

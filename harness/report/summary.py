@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         WorkloadResult,
     )
     from harness.point import ServerConfiguration
+    from harness.records import RunRecord
     from harness.statistics.intervals import Interval
 
 __all__ = ["SUMMARY_SCHEMA", "summary"]
@@ -48,9 +49,19 @@ def summary(analysis: Analysis) -> dict[str, Any]:
             "valid": analysis.verdict.valid,
             "reasons": list(analysis.verdict.reasons),
         },
+        "instrument": _instrument(record),
         "workloads": [_workload(workload) for workload in analysis.workloads],
         "points": [_point(result) for result in analysis.results],
     }
+
+
+def _instrument(record: RunRecord) -> list[dict[str, Any]] | None:
+    """What the generator could do on this server, a row a workload; ``None`` where it is not proved."""
+    if record.calibration is None:
+        return None
+    return [
+        {**row.model_dump(mode="json"), "proved": row.proved} for row in record.calibration.rows
+    ]
 
 
 def _workload(result: WorkloadResult) -> dict[str, Any]:

@@ -242,3 +242,25 @@ def test_a_point_is_held_against_the_generators_ceiling(tmp_path: Path) -> None:
         run.write_record(run.record().model_copy(update={"calibration": calibration}))
         point = only(analyse(run))
         assert point.ceiling_share == (share if share is None else pytest.approx(share, rel=0.1))
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "users", "doubted"), [(9.9, 16, True), (9.9, 64, True), (15.3, 16, False)]
+)
+def test_a_generator_that_holds_requests_back_puts_its_points_in_doubt(
+    tmp_path: Path, in_flight: float, users: int, doubted: bool
+) -> None:
+    """Of 4, 8 and 16 users, those that the server was seen to have in hand are not in doubt."""
+    run = write_run(tmp_path, CLOSED.replace("concurrency: [4]", "concurrency: [4, 8, 16]"))
+    row = CalibrationRow(
+        protocol="http", batch_size=1, ceiling_users=16, ceiling_rps=32000.0, client_cpu_ms=0.1,
+        null_ms_p50=0.4, own_ms=0.2, sleep_ms=5, sleep_excess_ms=0.3, sleep_sd_ms=0.1, users=users,
+        in_flight=in_flight,
+    )  # fmt: skip
+    calibration = Calibration(clock_resolution_ns=1, rows=(row,))
+    run.write_record(run.record().model_copy(update={"calibration": calibration}))
+    points = analyse(run).results
+    assert [point.verdict is Verdict.GENERATOR_BOUND for point in points] == [False, False, doubted]
+    if doubted:
+        said = f"of {users} users, the server saw only 9.9 requests in flight"
+        assert points[-1].reasons[0].startswith(said)
