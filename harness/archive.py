@@ -5,6 +5,7 @@
       trials/0001/trial.json     TrialRecord        one folder a sealed trial, renamed into place
       trials/0001/samples.parquet    SAMPLE_COLUMNS     one row a request, warm-up and drain included
       trials/0001/telemetry.parquet  TELEMETRY_COLUMNS  one row a reading of a process
+      trials/0001/metrics.parquet    METRIC_COLUMNS     one row a reading of a counter or gauge
       logs/                      of the server and of the load generator
       summary.csv trials.csv summary.json index.html    made by ``harness report`` from the above
 
@@ -30,6 +31,7 @@ from pydantic import ValidationError
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.point import Frozen
 from harness.records import (
+    METRIC_COLUMNS,
     SAMPLE_COLUMNS,
     SCHEMA_VERSION,
     TELEMETRY_COLUMNS,
@@ -38,13 +40,16 @@ from harness.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
     import pyarrow as pa
 
 __all__ = ["RunDirectory", "create_run", "open_run", "whole_file"]
+
+TELEMETRY_TYPES = ("int64", "string", "int64", "float64", "int64")
+METRIC_TYPES = ("int64", "string", "string", "string", "float64")
 
 RecordT = TypeVar("RecordT", bound=Frozen)
 
@@ -119,6 +124,7 @@ class RunDirectory:
         record: TrialRecord,
         samples: npt.NDArray[np.void],
         telemetry: list[tuple[int, str, int, float, int]],
+        metrics: Sequence[tuple[int, str, str, str, float]] = (),
     ) -> Path:
         """Store a finished trial; its folder appears whole, by one rename.
 
@@ -126,6 +132,7 @@ class RunDirectory:
             record: what was asked for and what was seen.
             samples: structured array of :data:`SAMPLE_DTYPE`, shape (requests,).
             telemetry: rows of :data:`TELEMETRY_COLUMNS`.
+            metrics: rows of :data:`METRIC_COLUMNS`.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -137,14 +144,17 @@ class RunDirectory:
             partial.mkdir(parents=True)
             columns = {name: np.ascontiguousarray(samples[name]) for name in SAMPLE_COLUMNS}
             pq.write_table(pa.table(columns), partial / "samples.parquet", compression="zstd")
-            types = (pa.int64(), pa.string(), pa.int64(), pa.float64(), pa.int64())
-            table = pa.table(
-                {
-                    name: pa.array([row[place] for row in telemetry], types[place])
-                    for place, name in enumerate(TELEMETRY_COLUMNS)
-                }
-            )
-            pq.write_table(table, partial / "telemetry.parquet", compression="zstd")
+            for name, rows, kinds in (
+                ("telemetry", telemetry, zip(TELEMETRY_COLUMNS, TELEMETRY_TYPES, strict=True)),
+                ("metrics", metrics, zip(METRIC_COLUMNS, METRIC_TYPES, strict=True)),
+            ):
+                table = pa.table(
+                    {
+                        column: pa.array([row[place] for row in rows], getattr(pa, kind)())
+                        for place, (column, kind) in enumerate(kinds)
+                    }
+                )
+                pq.write_table(table, partial / f"{name}.parquet", compression="zstd")
             (partial / "trial.json").write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
             for file in partial.iterdir():
                 with file.open("rb") as handle:
@@ -181,6 +191,12 @@ class RunDirectory:
     def telemetry(self, index: int) -> pa.Table:
         """The telemetry of one trial, columns :data:`TELEMETRY_COLUMNS`."""
         return self._table(index, "telemetry.parquet")
+
+    def metrics(self, index: int) -> pa.Table | None:
+        """The metrics of one trial, columns :data:`METRIC_COLUMNS`; ``None`` of a run older than they are."""
+        name = "metrics.parquet"
+        there = (self.path / "trials" / f"{index:04d}" / name).exists()
+        return self._table(index, name) if there else None
 
     def _table(self, index: int, name: str) -> pa.Table:
         import pyarrow as pa

@@ -24,6 +24,8 @@ from harness.repository.probes import PROBE, probe_configuration, probe_folder
 from harness.servers.backend import configuration_for
 from harness.servers.control import Control, difference
 from harness.servers.health import Health
+from harness.servers.metric_log import MetricLog
+from harness.servers.sources import sources_of
 from harness.servers.staging import staged
 from harness.servers.start import serving
 from harness.servers.telemetry import Telemetry
@@ -57,11 +59,13 @@ class Measured:
         record: what was asked for and what was seen.
         samples: structured array of ``records.SAMPLE_DTYPE``, shape (requests,).
         telemetry: rows of ``records.TELEMETRY_COLUMNS`` since the trial before.
+        metrics: rows of ``records.METRIC_COLUMNS`` since the trial before.
     """
 
     record: TrialRecord
     samples: npt.NDArray[np.void]
     telemetry: list[tuple[int, str, int, float, int]]
+    metrics: list[tuple[int, str, str, str, float]]
 
 
 @dataclass
@@ -80,6 +84,7 @@ class Bench:
     control: Control
     driver: Driver
     telemetry: Telemetry
+    metrics: MetricLog
     refused: dict[str, str]
     current: ServerConfiguration | None = None
     requested: dict[str, Any] = field(default_factory=dict)
@@ -132,7 +137,8 @@ class Bench:
             **seen,
         )
         self.telemetry.refresh()  # usage at the window's end is interpolated between two readings
-        return Measured(record, samples, self.telemetry.drain())
+        self.metrics.refresh()
+        return Measured(record, samples, self.telemetry.drain(), self.metrics.drain())
 
     def _configure(self, configuration: ServerConfiguration) -> None:
         """Set the running server to ``configuration``, without load, and read back the effective one."""
@@ -229,8 +235,10 @@ def open_bench(
         driver = stack.enter_context(sending)
         telemetry = stack.enter_context(Telemetry())
         telemetry.start(lambda: [*server.processes(), ("generator", driver.pid)])
+        metrics = stack.enter_context(MetricLog())
+        metrics.start(sources_of(server, models))
         health = Health(server)
-        yield Bench(scenario, models, server, health, control, driver, telemetry, refused)
+        yield Bench(scenario, models, server, health, control, driver, telemetry, metrics, refused)
 
 
 def _as_served(model: ExportedModel, server: Server) -> ExportedModel:

@@ -166,7 +166,9 @@ def _measure_all(
             while pending is not None:
                 sealed += 1
                 measured = bench.measure(pending, sealed)
-                run.seal_trial(measured.record, measured.samples, measured.telemetry)
+                run.seal_trial(
+                    measured.record, measured.samples, measured.telemetry, measured.metrics
+                )
                 if refused.keys() >= configurations:
                     raise EnvironmentFailedError(
                         f"no configuration can be served: {next(iter(refused.values()))}"

@@ -16,6 +16,7 @@ from harness.point import Frozen, Point
 
 __all__ = [
     "LEAST_IN_FLIGHT",
+    "METRIC_COLUMNS",
     "OUTCOME_LABELS",
     "SAMPLE_COLUMNS",
     "SAMPLE_DTYPE",
@@ -84,6 +85,13 @@ SAMPLE_COLUMNS = SAMPLE_DTYPE.names or ()
 # ``cpu_s`` is cumulative CPU time (of host: of all cores, idle left out); ``rss_bytes`` resident memory
 # (of host: memory in use).
 TELEMETRY_COLUMNS = ("time_ns", "role", "pid", "cpu_s", "rss_bytes")
+
+# One row a reading of one counter or gauge. ``source`` says whose: ``triton`` (its ``/metrics``, names
+# as there: ``nv_inference_pending_request_count``, ``nv_energy_consumption`` …), ``container``
+# (``container_cpu_seconds``, ``container_memory_bytes`` of its control group), ``rapl``
+# (``rapl_energy_joules`` of processors and memory, wrap-around undone) or ``nvml`` (``nvml_*`` of GPUs).
+# ``labels`` is a JSON object with sorted names. What could not be read has no row. Older runs lack the table.
+METRIC_COLUMNS = ("time_ns", "source", "name", "labels", "value")
 
 
 class StatisticsWindow(Frozen):

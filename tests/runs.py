@@ -8,7 +8,7 @@ run of 24 points takes about two seconds to make. Faults are put in by ``alter``
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,7 @@ class Measured:
     record: TrialRecord
     samples: npt.NDArray[np.void]
     telemetry: list[tuple[int, str, int, float, int]]
+    metrics: list[tuple[int, str, str, str, float]] = field(default_factory=list)
 
 
 def measure(
@@ -222,7 +223,7 @@ def write_run(
         measured = measure(planned, index, machine, scenario.measure.window_s, rng, speed)
         if alter is not None:
             measured = alter(measured)
-        run.seal_trial(measured.record, measured.samples, measured.telemetry)
+        run.seal_trial(measured.record, measured.samples, measured.telemetry, measured.metrics)
     finished = MOMENT + timedelta(seconds=1.5 * len(trials))
     run.write_record(record.model_copy(update={"status": "complete", "finished_utc": finished}))
     return run

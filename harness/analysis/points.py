@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.analysis.metrics import pool_metrics
 from harness.analysis.results import Arrivals, Breakdown, Percentile, PointResult
 from harness.analysis.sections import sections_of, serial_correlation
 from harness.point import ClosedLoad, OpenLoad
@@ -99,6 +100,7 @@ def pool(trials: Sequence[TrialMeasures], backend: str, slo: Slo) -> PointResult
         server_cpu_cores=_weighted((trial.server_cpu_cores, trial.window_s) for trial in whole),
         other_cpu_cores=_weighted((trial.other_cpu_cores, trial.window_s) for trial in whole),
         server_rss_bytes=max((trial.server_rss_bytes for trial in whole), default=0) or None,
+        metrics=pool_metrics([trial.metrics for trial in whole]),
         concurrency_seen=requests / window_s * cycle_ms / 1e3 if cycle_ms is not None else None,
         serial_correlation=serial_correlation(sections) if len(whole) == 1 else math.nan,
         arrivals=_arrivals(whole, point.load) if isinstance(point.load, OpenLoad) else None,

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.analysis.metrics import UNKNOWN, WindowMetrics
 from harness.analysis.verdicts import RunVerdict, Verdict
 from harness.records import Outcome
 from harness.statistics.intervals import Interval
@@ -131,6 +132,7 @@ class PointResult:
         client_cpu_cores, server_cpu_cores: CPU used within the windows; the server's Python stubs included.
         other_cpu_cores: CPU that all other processes of this machine used meanwhile.
         server_rss_bytes: the largest resident memory of the server and its stubs together.
+        metrics: pending requests, energy and GPUs within the windows, where they were read.
         concurrency_seen: requests per second times (mean latency + client gap), which Little's law says
             is the concurrency; ``None`` in an open loop.
         breakdown: where the time went; ``None`` without server statistics.
@@ -165,6 +167,7 @@ class PointResult:
     server_cpu_cores: float | None = None
     other_cpu_cores: float | None = None
     server_rss_bytes: int | None = None
+    metrics: WindowMetrics = UNKNOWN
     concurrency_seen: float | None = None
     breakdown: Breakdown | None = None
     executed_batches: Mapping[int, int] = field(default_factory=dict)

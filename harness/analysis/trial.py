@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.analysis.metrics import UNKNOWN, WindowMetrics, window_metrics
 from harness.analysis.samples import cut
-from harness.analysis.usage import GENERATOR, HOST, SERVER, usage
+from harness.analysis.usage import GENERATOR, HOST, SERVER, Usage, usage
 from harness.point import OpenLoad
 from harness.records import Outcome
 
@@ -57,6 +58,7 @@ class TrialMeasures:
         longest_silence_ms: the longest time with requests in flight and not one answer.
         client_cpu_cores, server_cpu_cores, server_rss_bytes: NaN (0 bytes) without telemetry.
         other_cpu_cores: what all other processes of this machine used; NaN without telemetry.
+        metrics: pending requests, energy and GPUs, where they were read.
     """
 
     record: TrialRecord
@@ -82,6 +84,7 @@ class TrialMeasures:
     server_cpu_cores: float
     server_rss_bytes: int
     other_cpu_cores: float
+    metrics: WindowMetrics = UNKNOWN
 
     @property
     def whole(self) -> bool:
@@ -118,7 +121,11 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
     closed = record.point.load.kind == "closed"
     window = cut(run.samples(record.index), start_ns, end_ns, closed=closed)
     telemetry = run.telemetry(record.index)
-    server = usage(telemetry, SERVER, start_ns, end_ns) if end_ns else None
+    inferences = int(window.batch[window.right].sum())
+    metrics = window_metrics(
+        run.metrics(record.index), record.point.configuration.model, start_ns, end_ns, inferences
+    )
+    server = _server_usage(telemetry, metrics, start_ns, end_ns) if end_ns else None
     host = usage(telemetry, HOST, start_ns, end_ns) if end_ns else None
     client = _client_cores(record, telemetry, window)
     gap_ms = _mean(window.gap_ms[np.isfinite(window.gap_ms)]) if closed else math.nan
@@ -130,7 +137,7 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
         record=record,
         window_s=(end_ns - start_ns) / 1e9,
         requests=len(window.done_ns),
-        inferences=int(window.batch[right].sum()),
+        inferences=inferences,
         failures=failures,
         failure_ms={kind: window.service_ms[window.outcome == kind] for kind in failures},
         latency_ms=window.response_ms[right],
@@ -152,7 +159,18 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
         other_cpu_cores=max(0.0, host.cores - server.cores - client)
         if host and server
         else math.nan,
+        metrics=metrics,
     )
+
+
+def _server_usage(
+    telemetry: pa.Table, metrics: WindowMetrics, start_ns: int, end_ns: int
+) -> Usage | None:
+    """What the server's processes used, or its container where they are not seen from here."""
+    seen = usage(telemetry, SERVER, start_ns, end_ns)
+    if seen is None and metrics.container_cores is not None:
+        return Usage(metrics.container_cores, round(metrics.container_memory_bytes or 0))
+    return seen
 
 
 def _capped(record: TrialRecord) -> bool:
@@ -211,6 +229,10 @@ def trial_row(trial: TrialMeasures) -> dict[str, object]:
         "client_cpu_cores": trial.client_cpu_cores,
         "server_cpu_cores": trial.server_cpu_cores,
         "other_cpu_cores": trial.other_cpu_cores,
+        "pending_mean": trial.metrics.pending_mean,
+        "pending_max": trial.metrics.pending_max,
+        "gpu_joules_per_1000": trial.metrics.gpu_joules_per_1000,
+        "cpu_joules_per_1000": trial.metrics.cpu_joules_per_1000,
         "loop_lag_ms_p99": health.loop_lag_p99_ms if health else None,
         "slip_ms_p99": trial.slip_p99_ms if open_loop else None,
         "loop_lag_ms_max": health.loop_lag_max_ms if health else None,

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["copy_run"]
 
-TABLES = ("samples.parquet", "telemetry.parquet")
+TABLES = ("samples.parquet", "telemetry.parquet", "metrics.parquet")
+ADDED_LATER = frozenset({"metrics.parquet"})
 
 
 def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> RunDirectory:
@@ -44,7 +45,9 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
             name = f"{trial.index:04d}"
             (partial / name).mkdir()
             for table in TABLES:
-                shutil.copyfile(run.path / "trials" / name / table, partial / name / table)
+                source = run.path / "trials" / name / table
+                if source.exists() or table not in ADDED_LATER:
+                    shutil.copyfile(source, partial / name / table)
             text = trial.model_dump_json(indent=1) + "\n"
             (partial / name / "trial.json").write_text(text, encoding="utf-8")
         copied = RunDirectory(folder)

@@ -11,7 +11,7 @@ from harness.report.cast import ARRIVALS, level_of, level_text
 from harness.report.formats import NONE, bounds, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from harness.analysis.results import Analysis, PointResult
     from harness.report.cast import Cast
@@ -105,6 +105,8 @@ def point_columns(analysis: Analysis) -> list[tuple[str, str]]:
         ("Load", load[kinds.pop()] if len(kinds) == 1 else "users, or /s"),
         *COLUMNS,
         *([("Ceiling", "used")] if analysis.record.calibration else []),
+        ("Pending", "mean, most"),
+        *_energies(analysis),
         ("Failed", ""),
         ("Verdict", ""),
     ]
@@ -133,7 +135,12 @@ def point_rows(analysis: Analysis, cast: Cast) -> list[Row]:
             Row(
                 workload=cast.titles[point.configuration.model, point.workload.key],
                 cells=tuple(
-                    _cells(result, cast, calibrated=analysis.record.calibration is not None)
+                    _cells(
+                        result,
+                        cast,
+                        calibrated=analysis.record.calibration is not None,
+                        energies=[name for name, _ in _energies(analysis)],
+                    )
                 ),
                 valid=result.valid,
                 best=result.key in best,
@@ -151,7 +158,22 @@ def _remark(result: PointResult) -> str:
     return said[:1].upper() + said[1:]
 
 
-def _cells(result: PointResult, cast: Cast, *, calibrated: bool) -> Iterable[Cell]:
+def _energies(analysis: Analysis) -> list[tuple[str, str]]:
+    """The columns of energy counters that this run could read at all."""
+    known = {
+        "GPU energy": any(
+            result.metrics.gpu_joules_per_1000 is not None for result in analysis.results
+        ),
+        "CPU energy": any(
+            result.metrics.cpu_joules_per_1000 is not None for result in analysis.results
+        ),
+    }
+    return [(name, "J per 1,000") for name, is_known in known.items() if is_known]
+
+
+def _cells(
+    result: PointResult, cast: Cast, *, calibrated: bool, energies: Collection[str]
+) -> Iterable[Cell]:
     name = cast.name(result.point.configuration)
     yield Cell(name, order=name)
     yield Cell(_short_level(result), order=level_of(result.point))
@@ -170,6 +192,12 @@ def _cells(result: PointResult, cast: Cast, *, calibrated: bool) -> Iterable[Cel
     yield _plain(result.server_cpu_cores)
     if calibrated:
         yield Cell(percent(result.ceiling_share), order=_order(result.ceiling_share))
+    seen = result.metrics
+    yield _known(seen.pending_mean, most=seen.pending_max)
+    if "GPU energy" in energies:
+        yield _known(seen.gpu_joules_per_1000)
+    if "CPU energy" in energies:
+        yield _known(seen.cpu_joules_per_1000)
     failed = result.errors + result.wrong_answers
     kinds = f"{number(result.wrong_answers)} wrong" if result.wrong_answers else ""
     yield Cell(number(failed), small=kinds, order=failed)
@@ -192,6 +220,13 @@ def _estimate(interval: Interval) -> Cell:
 
 def _plain(value: float | None) -> Cell:
     return Cell(number(value), order=_order(value))
+
+
+def _known(value: float | None, *, most: float | None = None) -> Cell:
+    """A value from telemetry, which may be missing: that is not 0."""
+    if value is None:
+        return Cell("n/a", order=math.inf)
+    return Cell(number(value), small="" if most is None else number(most), order=value)
 
 
 def _order(value: float | None) -> float:

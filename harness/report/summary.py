@@ -142,6 +142,16 @@ def _point(result: PointResult) -> dict[str, Any]:
         "client_cpu_cores": _number(result.client_cpu_cores),
         "server_cpu_cores": _number(result.server_cpu_cores),
         "server_rss_bytes": result.server_rss_bytes,
+        "pending_requests": {
+            "mean": _number(result.metrics.pending_mean),
+            "max": _number(result.metrics.pending_max),
+        },
+        "joules_per_1000_inferences": {
+            "gpu": _number(result.metrics.gpu_joules_per_1000),
+            "cpu": _number(result.metrics.cpu_joules_per_1000),
+        },
+        "gpu_utilization": _number(result.metrics.gpu_utilization),
+        "gpu_memory_bytes": _number(result.metrics.gpu_memory_bytes),
         "of_generator_ceiling": _number(result.ceiling_share),
         "verdict": str(result.verdict),
         "reasons": list(result.reasons),

@@ -197,6 +197,35 @@ def test_the_count_agrees_with_the_servers_own(
             assert abs(counted - inside) <= allowed or trial.point.key in doubted
 
 
+def test_the_servers_metrics_are_read_while_windows_pass(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    trials, known = open_run(run[0]).trials(), 0
+    for trial in trials:
+        table = open_run(run[0]).metrics(trial.index)
+        assert table is not None
+        read = table.to_pandas()
+        inside = read[
+            (read.time_ns >= trial.window_start_ns) & (read.time_ns <= trial.window_end_ns)
+        ]
+        pending = inside[inside.name == "nv_inference_pending_request_count"]
+        if pending.empty:  # a window of half a second on a busy machine
+            continue
+        known += 1
+        assert pending.labels.unique().tolist() == ['{"model": "cnn", "version": "1"}']
+        assert pending.value.between(0, trial.point.load.concurrency).all()
+        # The counter's own increase is no more than what the statistics say of the whole window.
+        counted = inside[inside.name == "nv_inference_count"].value
+        assert trial.statistics is not None
+        assert 0 <= counted.max() - counted.min() <= trial.statistics.inference_count
+    assert known >= len(trials) / 2
+    for point in rows(run[0] / "summary.csv"):
+        if point["pending_mean"] == "":
+            continue
+        assert 0 <= float(point["pending_mean"]) <= float(point["pending_max"])
+        assert point["gpu_joules_per_1000"] != "0"
+
+
 def test_the_effective_configuration_is_the_one_asked_for(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:

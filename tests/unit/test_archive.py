@@ -60,7 +60,8 @@ def test_what_is_sealed_is_read_back(tmp_path: Path) -> None:
     run = create_run(tmp_path, "small", NOON)
     run.write_record(record())
     telemetry = [(1, "server", 42, 0.5, 1000), (2, "host", 0, 1.5, 2000)]
-    run.seal_trial(trial(), samples(5), telemetry)
+    metrics = [(3, "triton", "nv_inference_count", '{"model": "cnn"}', 7.0)]
+    run.seal_trial(trial(), samples(5), telemetry, metrics)
     assert run.path.name == "20260102T120000Z-small"
     assert open_run(run.path).record() == record()
     assert run.trials() == [trial()]
@@ -70,6 +71,7 @@ def test_what_is_sealed_is_read_back(tmp_path: Path) -> None:
     assert table["done_ns"].to_pylist() == [0, 1, 2, 3, 4]
     assert table["compared"].to_pylist() == [True, False, True, False, True]
     assert [tuple(row.values()) for row in run.telemetry(1).to_pylist()] == telemetry
+    assert [tuple(row.values()) for row in run.metrics(1).to_pylist()] == metrics
 
 
 def test_a_trial_without_samples_or_telemetry_is_kept_too(tmp_path: Path) -> None:
@@ -77,6 +79,14 @@ def test_a_trial_without_samples_or_telemetry_is_kept_too(tmp_path: Path) -> Non
     run.seal_trial(trial(), samples(0), [])
     assert run.samples(1).num_rows == 0
     assert run.telemetry(1).num_rows == 0
+    assert run.metrics(1).num_rows == 0
+
+
+def test_metrics_of_an_older_run_are_not_known(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    folder = run.seal_trial(trial(), samples(0), [])
+    (folder / "metrics.parquet").unlink()
+    assert run.metrics(1) is None
 
 
 def test_two_runs_of_one_second_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import threading
+import time
+
+from harness.records import METRIC_COLUMNS
+from harness.servers import metric_log
+from harness.servers.metric_log import MetricLog, Source
+from tests.footprint import wait_until
+
+
+class Counter:
+    name = "counter"
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self) -> list[tuple[str, str, float]]:
+        self.reads += 1
+        return [("reads", "{}", float(self.reads))]
+
+
+class Failing(Counter):
+    name = "failing"
+
+    def read(self) -> list[tuple[str, str, float]]:
+        super().read()
+        raise RuntimeError("the port has gone")
+
+
+class Hanging(Counter):
+    name = "hanging"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def read(self) -> list[tuple[str, str, float]]:
+        self.let_go.wait(60)
+        return super().read()
+
+
+def test_readings_are_rows_in_the_order_of_time() -> None:
+    start_ns = time.monotonic_ns()
+    with MetricLog(0.01) as log:
+        log.start([Counter()])
+        rows: list[tuple[int, str, str, str, float]] = []
+        wait_until(lambda: rows.extend(log.drain()) or len(rows) >= 5)
+    assert len(rows[0]) == len(METRIC_COLUMNS)
+    assert [row[1:4] for row in rows[:5]] == [("counter", "reads", "{}")] * 5
+    assert [row[4] for row in rows[:5]] == [1, 2, 3, 4, 5]
+    moments = [row[0] for row in rows]
+    assert moments == sorted(moments)
+    assert start_ns < moments[0] < time.monotonic_ns()
+
+
+def test_a_source_that_fails_or_hangs_takes_nothing_from_the_others() -> None:
+    counter, failing, hanging = Counter(), Failing(), Hanging()
+    sources: list[Source] = [failing, hanging, counter]
+    with MetricLog(0.01) as log:
+        log.start(sources)
+        wait_until(lambda: counter.reads > 10)
+        assert {row[1] for row in log.drain()} == {"counter"}
+        assert failing.reads == 1  # not tried again for a while
+    hanging.let_go.set()
+    time.sleep(0.05)
+    assert {row[1] for row in log.drain()} <= {"counter"}  # it has been stopped meanwhile
+
+
+def test_asking_waits_for_a_reading_after_the_question() -> None:
+    with MetricLog(60) as log:
+        log.start([Counter()])
+        wait_until(lambda: len(log.drain()) > 0)
+        asked_ns = time.monotonic_ns()
+        log.refresh()
+        assert [row[0] > asked_ns for row in log.drain()] == [True]
+
+
+def test_asking_does_not_wait_for_what_failed() -> None:
+    failing = Failing()
+    with MetricLog(60) as log:
+        log.start([failing])
+        wait_until(lambda: failing.reads == 1)
+        start = time.monotonic()
+        for _ in range(1000):
+            log.refresh()
+        assert time.monotonic() - start < 1000 * metric_log.PATIENCE_S / 10
+
+
+def test_a_costly_source_is_read_less_often() -> None:
+    class Costly(Counter):
+        def read(self) -> list[tuple[str, str, float]]:
+            until = time.thread_time() + 0.02
+            while time.thread_time() < until:
+                pass
+            return super().read()
+
+    slow, quick = Costly(), Counter()
+    with MetricLog(0.01) as log:
+        log.start([slow, quick])
+        wait_until(lambda: slow.reads == 2)
+    # Two readings are at least 0.4 s apart, a twentieth of which it computed.
+    assert quick.reads > 5 * slow.reads
+
+
+def test_memory_is_bounded_while_nobody_drains(monkeypatch) -> None:  # noqa: ANN001
+    monkeypatch.setattr(metric_log, "MOST_READINGS", 10)
+    counter = Counter()
+    with MetricLog(0.001) as log:
+        log.start([counter])
+        wait_until(lambda: counter.reads > 30)
+        rows = log.drain()
+    assert len(rows) <= 10
+    assert rows[0][4] > 10  # the oldest went first
+
+
+def test_stopping_twice_and_never_starting_are_fine() -> None:
+    log = MetricLog()
+    log.refresh()
+    log.stop()
+    log.stop()
+    assert log.drain() == []
