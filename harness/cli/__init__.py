@@ -6,7 +6,6 @@ once.
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,20 +14,18 @@ from typer.core import TyperGroup
 
 from harness import __version__
 from harness.errors import HarnessError, InterruptedRunError
+from harness.interrupt import interrupted, take_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
-__all__ = ["app", "heed_interrupt", "main"]
+__all__ = ["app", "main"]
 
 INTERRUPTED = InterruptedRunError.exit_code
 
 
 class Interruptible(TyperGroup):
     """Commands that say so when they are interrupted; Typer's own end without a word."""
-
-    interrupted = False
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's context is click's, bundled or not
         """Run the command."""
@@ -38,7 +35,7 @@ class Interruptible(TyperGroup):
             raise InterruptedRunError("interrupted") from interrupt
         except ImportError as error:
             # NumPy, when it is interrupted while it is loaded, says that it cannot be.
-            if Interruptible.interrupted:
+            if interrupted():
                 raise InterruptedRunError("interrupted") from error
             raise
 
@@ -72,24 +69,11 @@ def harness(
     """Find out how a model should be served by Triton Inference Server, and what it will hold."""
 
 
-def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
-    """Treat SIGTERM as Ctrl-C: everything is ended in order."""
-    Interruptible.interrupted = True
-    raise KeyboardInterrupt
-
-
-def heed_interrupt() -> None:
-    """Raise an interrupt again that came where Python cannot raise: in a callback of the import system."""
-    if Interruptible.interrupted:
-        raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code: 0, 1, 2, 3, 4 or 130 (see ``docs/exit-codes.md``)."""
     from harness.cli import verbs  # noqa: F401 - registers the commands on the app
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    take_signals()
     try:
         app(None if arguments is None else list(arguments), prog_name="harness")
     except HarnessError as error:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from harness.cli import app, heed_interrupt
+from harness.cli import app
 from harness.cli import container as containers
 from harness.cli.console import note, out
 from harness.errors import EnvironmentFailedError, UsageError
+from harness.interrupt import heed
 
 if TYPE_CHECKING:
     from harness.scenario import ServerSpec
@@ -168,7 +169,7 @@ def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> Non
         try:
             _announce(server.endpoints, list(folders))
             while (failure := health.failure()) is None:
-                heed_interrupt()
+                heed()
                 time.sleep(LOOK_EVERY_S)
         except KeyboardInterrupt:
             note.print("Stopping.")

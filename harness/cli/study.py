@@ -82,7 +82,13 @@ def study(
 
 
 def _run(names: list[str], given: dict[str, Any]) -> Iterator[StudyRecord]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from harness.cli.train import prepare
     from harness.models.framework import load_keras, require
@@ -104,6 +110,7 @@ def _run(names: list[str], given: dict[str, Any]) -> Iterator[StudyRecord]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[now]}"),
     )
     for name, chosen in settings.items():

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.errors import EnvironmentFailedError
+from harness.interrupt import heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,7 @@ def seeded_keras(seed: int) -> KerasModule:
     import tensorflow as tf
 
     keras.backend.clear_session()
+    heed()  # most of the line above is collecting garbage, where Python drops an interrupt
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     return keras

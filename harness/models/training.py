@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.interrupt import heed
 from harness.models.framework import seeded_keras
 from harness.models.networks import Penalty, build_network
 
@@ -124,9 +125,11 @@ class _Clock:
         self.started = 0.0
 
     def begin(self, _epoch: int, _logs: dict[str, float] | None = None) -> None:
+        heed()
         self.started = time.monotonic()
 
     def batch(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        heed()
         if self.on_step:
             epoch = len(self.rows)
             state = f"epoch {epoch + 1}/{self.epochs}"
