@@ -229,7 +229,7 @@ def open_bench(
         server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
         models = {name: _as_served(model, server) for name, model in models.items()}
         control = stack.enter_context(Control(server.endpoints, log=server.log))
-        target = _model_target(server, models[scenario.model[0]])
+        target = _model_target(server, next(iter(models.values())))
         measure = scenario.measure
         sending = Driver(target, logs=logs, sender=measure.sender, seed=measure.seed)
         driver = stack.enter_context(sending)

@@ -89,7 +89,10 @@ def make_plan(scenario: Scenario, text: str, models_root: Path) -> Plan:
     Raises:
         UsageError: a model that was not exported, or a sweep that does not fit it.
     """
-    models = {name: open_model(models_root, name) for name in scenario.model}
+    models = {
+        name: open_model(models_root, name, precision)
+        for name, precision in scenario.variants.items()
+    }
     limits = {name: model.configuration.get("max_batch_size", 0) for name, model in models.items()}
     points = sweep_points(scenario, limits)
     trials = tuple(schedule(points, scenario.measure))
@@ -192,7 +195,7 @@ def _calibrate(plan: Plan, bench: Bench) -> dict[str, Any]:
     workloads = list(dict.fromkeys(point.workload for point in plan.points))
     users = max(plan.scenario.sweep.concurrency or (MOST_PROVED,))
     try:
-        return {"calibration": calibrate(bench, plan.scenario.model[0], workloads, users)}
+        return {"calibration": calibrate(bench, next(iter(plan.models)), workloads, users)}
     except EnvironmentFailedError as error:
         if bench.failure() is not None:
             raise

@@ -13,9 +13,18 @@ __all__ = [
     "Load",
     "OpenLoad",
     "Point",
+    "Precision",
     "ServerConfiguration",
     "Workload",
+    "variant_name",
 ]
+
+Precision = Literal["float32", "float16", "int8"]
+
+
+def variant_name(model: str, precision: Precision) -> str:
+    """What a model's variant is called where nobody names it: ``cnn``, ``cnn_float16``, ``cnn_int8``."""
+    return model if precision == "float32" else f"{model}_{precision}"
 
 
 class Frozen(BaseModel):

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from harness.errors import UsageError
-from harness.point import DynamicBatching, Frozen
+from harness.point import DynamicBatching, Frozen, Precision, variant_name
 from harness.server_spec import ServerSpec
 from harness.units import Fraction, Seconds, WithUnits, listed, short_name
 
@@ -50,9 +50,11 @@ Name = Annotated[str, Field(pattern=NAME)]
 class Sweep(Frozen):
     """The axes: every combination is a point. A single value may stand for a list of one.
 
-    ``max_batch_size`` left out means the exported model's own.
+    ``max_batch_size`` left out means the exported model's own. ``precision`` left out means the models as
+    they are called; else each of them in each precision, as ``harness export --precision`` calls it.
     """
 
+    precision: Annotated[tuple[Precision, ...], BeforeValidator(listed)] | None = None
     instances: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] = (1,)
     dynamic_batching: Annotated[tuple[DynamicBatching | None, ...], BeforeValidator(listed)] = (
         None,
@@ -142,6 +144,17 @@ class Scenario(Frozen):
     sweep: Sweep
     measure: Measure = Measure()
     slo: Slo = Slo()
+
+    @property
+    def variants(self) -> dict[str, Precision | None]:
+        """The exported models that are measured, each with its precision where the sweep states it."""
+        if self.sweep.precision is None:
+            return dict.fromkeys(self.model)
+        return {
+            variant_name(model, precision): precision
+            for model in self.model
+            for precision in self.sweep.precision
+        }
 
 
 def read_scenario(path: Path) -> tuple[Scenario, str]:

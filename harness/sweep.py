@@ -84,7 +84,7 @@ def sweep_points(scenario: Scenario, max_batch_sizes: Mapping[str, int]) -> tupl
         for rate in sweep.rate or ()
     ]
     axes: tuple[Sequence[object], ...] = (
-        scenario.model,
+        tuple(scenario.variants),
         sweep.instances,
         sweep.dynamic_batching,
         sweep.max_batch_size or (None,),
@@ -100,7 +100,7 @@ def sweep_points(scenario: Scenario, max_batch_sizes: Mapping[str, int]) -> tupl
             remedy="Shorten an axis or split the sweep into several scenarios",
         )
     points = []
-    for model in scenario.model:
+    for model in scenario.variants:
         for limit in sweep.max_batch_size or (max_batch_sizes[model],):
             _check_batches(scenario, model, limit)
             configurations = [

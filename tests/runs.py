@@ -198,7 +198,7 @@ def write_run(
     scenario = parse_scenario(text, name=name, where=name)
     run = create_run(root, name, MOMENT)
     rng = np.random.default_rng(seed)
-    points = sweep_points(scenario, dict.fromkeys(scenario.model, 64))
+    points = sweep_points(scenario, dict.fromkeys(scenario.variants, 64))
     trials = list(schedule(points, scenario.measure))
     speeds = np.exp(rng.normal(0, machine.drift, scenario.measure.passes + 1))
     record = RunRecord(

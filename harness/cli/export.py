@@ -261,7 +261,7 @@ def export(
 
       harness export --onnx bert.onnx --shape tokens=128 --range tokens=0:30000
     """
-    from harness.point import DynamicBatching
+    from harness.point import DynamicBatching, variant_name
     from harness.repository.export import Target, export_model
     from harness.repository.inputs import InputOptions
     from harness.repository.options import QueuePolicy, ServingOptions
@@ -307,9 +307,8 @@ def export(
         resize=resize,
     )
     path, kind_of_source = one_source(source, onnx, keras, saved_model)
-    suffix = "" if precision == "float32" else f"_{precision}"
     target = Target(
-        name=name or name_of(path) + suffix,
+        name=name or variant_name(name_of(path), precision),
         options=options,
         precision=precision,
         max_accuracy_loss=max_accuracy_loss,

@@ -80,7 +80,7 @@ def _show_plan(plan: Plan) -> None:
     workloads = {point.workload.key for point in plan.points}
     minutes, seconds = divmod(round(plan.estimate_s), 60)
     note.print(
-        f"[bold]{scenario.name}[/bold]: {', '.join(scenario.model)} on {scenario.server.kind} Triton"
+        f"[bold]{scenario.name}[/bold]: {', '.join(plan.models)} on {scenario.server.kind} Triton"
     )
     note.print(
         f"  {len(configurations)} server configurations × {len(workloads)} workloads"

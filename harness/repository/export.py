@@ -24,12 +24,13 @@ from harness.repository.graph import OnnxSession, read_graph
 from harness.repository.options import ServingOptions
 from harness.repository.parity import LARGEST_DIFFERENCE, Parity, accuracy, answers_of
 from harness.repository.parity import compare_answers as compare
-from harness.repository.precision import Loss, Precision, judge, write_precision
+from harness.repository.precision import Loss, judge, write_precision
 from harness.repository.versions import carry_over, reference_name, served_version
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from harness.point import Precision
     from harness.repository.exported import ExportedModel
     from harness.repository.source import Source
 

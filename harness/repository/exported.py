@@ -12,6 +12,8 @@ from harness.repository.configuration import read_configuration
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.point import Precision
+
 __all__ = ["RECORD", "RECORD_VERSION", "REFERENCE", "ExportedModel", "open_model"]
 
 RECORD = "export.json"
@@ -38,14 +40,21 @@ class ExportedModel:
     reference: Path | None
 
 
-def open_model(root: Path, name: str) -> ExportedModel:
+def open_model(root: Path, name: str, precision: Precision | None = None) -> ExportedModel:
     """Open a model that was exported to the repository ``root``.
 
+    Args:
+        root: the model repository.
+        name: the model's name.
+        precision: what it must have been exported in; ``None`` for any.
+
     Raises:
-        UsageError: it is missing, or not whole.
+        UsageError: it is missing, not whole, or of another precision.
     """
     folder = root / name
     remedy = f"Make it with harness export --name {name}"
+    if precision is not None:
+        remedy += f" --precision {precision}"
     if not (folder / "config.pbtxt").is_file():
         raise UsageError(f"no exported model {name}", where=str(folder), remedy=remedy)
     configuration = read_configuration(folder / "config.pbtxt")
@@ -67,6 +76,13 @@ def open_model(root: Path, name: str) -> ExportedModel:
         raise UsageError(
             f"the record has schema {version}, this harness reads up to {RECORD_VERSION}",
             where=str(folder / RECORD),
+            remedy=remedy,
+        )
+    exported = record.get("precision", "float32")
+    if precision is not None and precision != exported:
+        raise UsageError(
+            f"the model {name} was exported as {exported}, and the sweep asks for {precision}",
+            where=str(folder),
             remedy=remedy,
         )
     reference = folder / REFERENCE

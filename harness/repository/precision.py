@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from harness.point import Precision
+
     Arrays = dict[str, npt.NDArray[Any]]
 
-__all__ = ["CALIBRATION_EXAMPLES", "Loss", "Precision", "judge", "write_precision"]
+__all__ = ["CALIBRATION_EXAMPLES", "Loss", "judge", "write_precision"]
 
-Precision = Literal["float32", "float16", "int8"]
 CALIBRATION_EXAMPLES = 128
 # Dynamic quantisation turns these into integer arithmetic without knowing the activations.
 DYNAMIC_OPERATORS = frozenset({"MatMul", "Gemm", "LSTM", "GRU", "Attention", "Gather"})

@@ -237,3 +237,30 @@ def test_versions_that_do_not_fit_together(
     assert end.value.code == 2
     assert "version 2 has another input than the versions beside it" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_a_precision_that_was_not_exported_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], linear: Path
+) -> None:
+    root, scenario = tmp_path / "models", tmp_path / "precisions.yaml"
+    scenario.write_text("model: linear\nsweep: {precision: [float32, int8], concurrency: 1}\n")
+
+    def call(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            main(list(map(str, arguments)))
+        return int(end.value.code or 0), capsys.readouterr().err
+
+    plan = ("run", scenario, "--dry-run", "--models", root)
+    assert call("export", "--onnx", linear, "--output", root)[0] == 0
+    code, said = call(*plan)
+    assert code == 2
+    assert "no exported model linear_int8. Make it with harness export" in " ".join(said.split())
+    assert "--name linear_int8 --precision int8" in " ".join(said.split())
+    # Under the variant's name, but not that.
+    call("export", "--onnx", linear, "--name", "linear_int8", "--output", root)
+    code, said = call(*plan)
+    assert code == 2
+    assert "linear_int8 was exported as float32, and the sweep asks for int8" in said
+    int8 = ("--precision", "int8", "--max-accuracy-loss", 0.5)
+    assert call("export", "--onnx", linear, *int8, "--output", root)[0] == 0
+    assert call(*plan)[0] == 0

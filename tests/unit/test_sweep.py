@@ -54,6 +54,16 @@ def test_a_model_without_a_batch_dimension_cannot_be_batched() -> None:
     assert len(sweep_points(plain, {"cnn": 0})) == 2 * 3
 
 
+def test_precision_is_an_axis_of_exported_variants() -> None:
+    asked = scenario(precision=["float32", "int8"])
+    assert asked.variants == {"cnn": "float32", "cnn_int8": "int8"}
+    points = sweep_points(asked, dict.fromkeys(asked.variants, 64))
+    assert len(points) == 2 * len(sweep_points(scenario(), {"cnn": 64}))
+    assert Counter(point.configuration.model for point in points) == {"cnn": 36, "cnn_int8": 36}
+    # Not stated, a model is whatever it was exported as.
+    assert scenario().variants == {"cnn": None}
+
+
 @given(st.integers(0, 2**32), st.integers(0, 100))
 def test_a_pass_visits_every_point_once_in_one_block_a_configuration(seed: int, index: int) -> None:
     points = sweep_points(scenario(), {"cnn": 64})
