@@ -23,6 +23,7 @@ from harness.repository.configuration import differences, with_server_configurat
 from harness.repository.probes import PROBE, probe_configuration, probe_folder
 from harness.servers.backend import configuration_for
 from harness.servers.control import Control, difference
+from harness.servers.gpus import require_gpus
 from harness.servers.health import Health
 from harness.servers.metric_log import MetricLog
 from harness.servers.sources import sources_of
@@ -32,7 +33,7 @@ from harness.servers.telemetry import Telemetry
 from harness.statistics.truncation import mser5
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -216,17 +217,20 @@ def open_bench(
     logs: Path,
     run_id: str,
     refused: dict[str, str],
+    configurations: Iterable[ServerConfiguration] = (),
 ) -> Iterator[Bench]:
     """Bring the server, the load generator and the telemetry up, and down again in order.
 
     Raises:
-        EnvironmentFailedError: one of them does not come up.
+        EnvironmentFailedError: one of them does not come up, or the server lacks a GPU that one of
+            ``configurations`` is to run on.
         UsageError: the server has no backend for a model.
     """
     with ExitStack() as stack:
         folders = {name: model.folder for name, model in models.items()}
         repository = stack.enter_context(staged({**folders, PROBE: probe_folder()}, run_id))
         server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
+        require_gpus(server, configurations)
         models = {name: _as_served(model, server) for name, model in models.items()}
         control = stack.enter_context(Control(server.endpoints, log=server.log))
         target = _model_target(server, next(iter(models.values())))

@@ -20,6 +20,7 @@ from harness.calibration import calibrate
 from harness.errors import EnvironmentFailedError, HarnessError, InterruptedRunError
 from harness.host import git_revision, host_facts, package_versions
 from harness.records import Outcome, RunRecord
+from harness.repository.configuration import with_server_configuration
 from harness.repository.exported import ExportedModel, open_model
 from harness.sweep import Seen, estimate_s, schedule, sweep_points
 
@@ -95,6 +96,10 @@ def make_plan(scenario: Scenario, text: str, models_root: Path) -> Plan:
     }
     limits = {name: model.configuration.get("max_batch_size", 0) for name, model in models.items()}
     points = sweep_points(scenario, limits)
+    for configuration in {
+        point.configuration.key: point.configuration for point in points
+    }.values():
+        with_server_configuration(models[configuration.model].configuration, configuration)
     trials = tuple(schedule(points, scenario.measure))
     return Plan(scenario, text, models, points, trials, estimate_s(trials, scenario.measure))
 
@@ -156,13 +161,15 @@ def _measure_all(
     """
     seen = Seen()
     refused: dict[str, str] = {}
-    configurations = {point.configuration.key for point in plan.points}
+    configurations = {point.configuration.key: point.configuration for point in plan.points}
     trials = schedule(plan.points, plan.scenario.measure, seen)
     pending = next(trials, None)
     started, sealed, done, attempt = time.monotonic(), 0, 0, 1
     found: dict[str, Any] = {}
     while pending is not None:
-        with open_bench(plan.scenario, plan.models, run.logs, run_id, refused) as bench:
+        with open_bench(
+            plan.scenario, plan.models, run.logs, run_id, refused, configurations.values()
+        ) as bench:
             found |= {"server": bench.server.describe()}
             if "calibration" not in found:
                 found |= _calibrate(plan, bench)
@@ -172,7 +179,7 @@ def _measure_all(
                 run.seal_trial(
                     measured.record, measured.samples, measured.telemetry, measured.metrics
                 )
-                if refused.keys() >= configurations:
+                if refused.keys() >= configurations.keys():
                     raise EnvironmentFailedError(
                         f"no configuration can be served: {next(iter(refused.values()))}"
                     )

@@ -92,6 +92,8 @@ class ServerConfiguration(Frozen):
         plural = "instance" if self.instances == 1 else "instances"
         batching = self.dynamic_batching.label if self.dynamic_batching else "no dynamic batching"
         where = " on GPU" if self.kind == "gpu" else ""
+        if self.gpus:
+            where += f" {' and '.join(map(str, self.gpus))}"
         return f"{self.instances} {plural}{where}, {batching}"
 
 

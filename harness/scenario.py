@@ -45,6 +45,17 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 LARGEST_FILE_BYTES = 1_000_000
 
 Name = Annotated[str, Field(pattern=NAME)]
+Devices = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+
+
+def _device_lists(value: object) -> object:
+    """Read ``0`` and ``[0, 1]`` as one list of devices, beside ``[[0], [1]]``, which is two."""
+    value = listed(value)
+    if isinstance(value, list | tuple) and not any(
+        isinstance(each, list | tuple) for each in value
+    ):
+        return [value] if value else value
+    return value
 
 
 class Sweep(Frozen):
@@ -52,10 +63,15 @@ class Sweep(Frozen):
 
     ``max_batch_size`` left out means the exported model's own. ``precision`` left out means the models as
     they are called; else each of them in each precision, as ``harness export --precision`` calls it.
+    ``kind`` is where instances run; ``gpus``
+    lists the devices of the ``gpu`` kind, such as ``[0, 1]``, or several such lists to compare:
+    ``[[0], [0, 1]]``. Left out, instances run on every GPU; ``instances`` counts those of each.
     """
 
     precision: Annotated[tuple[Precision, ...], BeforeValidator(listed)] | None = None
     instances: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] = (1,)
+    kind: Annotated[tuple[Literal["cpu", "gpu"], ...], BeforeValidator(listed)] = ("cpu",)
+    gpus: Annotated[tuple[Devices, ...], BeforeValidator(_device_lists)] | None = None
     dynamic_batching: Annotated[tuple[DynamicBatching | None, ...], BeforeValidator(listed)] = (
         None,
     )
@@ -81,6 +97,12 @@ class Sweep(Frozen):
     def _loaded(self) -> Self:
         if self.concurrency is None and self.rate is None:
             raise ValueError("no load: give concurrency (a closed loop) or rate (an open loop)")
+        return self
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        if self.gpus is not None and "gpu" not in self.kind:
+            raise ValueError("gpus are listed, and no instance is to run there: say kind: gpu")
         return self
 
 

@@ -83,9 +83,15 @@ def sweep_points(scenario: Scenario, max_batch_sizes: Mapping[str, int]) -> tupl
         OpenLoad(rate=rate, arrivals=sweep.arrivals, max_in_flight=sweep.max_in_flight)
         for rate in sweep.rate or ()
     ]
+    placements = [
+        (kind, gpus)
+        for kind in sweep.kind
+        for gpus in ((sweep.gpus if kind == "gpu" else None) or ((),))
+    ]
     axes: tuple[Sequence[object], ...] = (
         tuple(scenario.variants),
         sweep.instances,
+        placements,
         sweep.dynamic_batching,
         sweep.max_batch_size or (None,),
         sweep.protocol,
@@ -107,10 +113,14 @@ def sweep_points(scenario: Scenario, max_batch_sizes: Mapping[str, int]) -> tupl
                 ServerConfiguration(
                     model=model,
                     instances=instances,
+                    kind=kind,
+                    gpus=gpus,
                     dynamic_batching=batching,
                     max_batch_size=limit,
                 )
-                for instances, batching in product(sweep.instances, sweep.dynamic_batching)
+                for instances, (kind, gpus), batching in product(
+                    sweep.instances, placements, sweep.dynamic_batching
+                )
             ]
             workloads = [
                 Workload(protocol=protocol, batch_size=size)

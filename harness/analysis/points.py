@@ -45,7 +45,7 @@ def group_trials(trials: Iterable[TrialMeasures]) -> list[list[TrialMeasures]]:
     return [groups[point] for point in sorted(groups, key=sweep_order)]
 
 
-def sweep_order(point: Point) -> tuple[str | float, ...]:
+def sweep_order(point: Point) -> tuple[object, ...]:
     """Sorts points as people read them: by workload, then configuration, then load."""
     configuration, workload, load = point.configuration, point.workload, point.load
     batching = configuration.dynamic_batching
@@ -54,6 +54,8 @@ def sweep_order(point: Point) -> tuple[str | float, ...]:
         workload.protocol,
         workload.batch_size,
         configuration.max_batch_size,
+        configuration.kind,
+        configuration.gpus,
         configuration.instances,
         -1 if batching is None else batching.max_queue_delay_us,
         configuration.key,

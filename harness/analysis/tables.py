@@ -101,6 +101,8 @@ def _point_row(result: PointResult) -> dict[str, object]:
         "verdict": str(result.verdict),
         "reasons": "; ".join(result.reasons),
         **bounds,
+        "kind": configuration.kind,
+        "gpus": " ".join(map(str, configuration.gpus)),
         "client_and_network_ms": parts and parts.client_and_network_ms,
         "server_other_ms": parts and parts.server_other_ms,
         "server_requests": result.server_requests,

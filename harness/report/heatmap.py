@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from matplotlib.patches import Rectangle
@@ -69,7 +70,7 @@ def _some(values: Sequence[float], keep: float, most: int) -> list[float]:
 
 def _batching(result: PointResult, cast: Cast) -> str:
     """A configuration's name without its instances: what all cells of one map have in common."""
-    return cast.name(result.point.configuration).partition(", ")[2]
+    return re.sub(r"^\d+ instances?,? ", "", cast.name(result.point.configuration))
 
 
 def _panel(

@@ -236,6 +236,18 @@ def test_the_effective_configuration_is_the_one_asked_for(
         assert ("dynamic_batching" in trial.effective) == bool(configuration.dynamic_batching)
 
 
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_measured(
+    harness: Harness, scenario: Path, triton_models: Path, tmp_path: Path
+) -> None:
+    scenario.write_text(SCENARIO.replace("instances: [1, 2]", "kind: [cpu, gpu]"))
+    reports = tmp_path / "reports"
+    done = harness("run", scenario, "--models", triton_models, "--output", reports, code=3)
+    (said,) = [line for line in done.stderr.splitlines() if "GPU" in line]
+    assert "the server has no GPU, and 1 instance on GPU" in said
+    assert not sealed(reports)
+
+
 def test_a_run_with_tritonclient_works_as_well_and_leaves_nothing_behind(
     scenario: Path, triton_models: Path, tmp_path: Path
 ) -> None:

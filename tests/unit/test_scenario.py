@@ -91,6 +91,10 @@ def test_the_quickstart_has_at_least_36_points_of_all_three_kinds_of_batching() 
         ("passes: 3", "passes: 3, max_passes: 2", 6, ["max_passes 2 is below passes 3"]),
         ("passes: 3", "passes: 3, target: {throughput: 0%}", 6, ["throughput", "0%"]),
         ("[1, 8]", "[1, 8", 6, ["not valid YAML"]),
+        ("[1, 2]", "1\n  gpus: [0, 1]", 2, ["gpus are listed", "kind: gpu"]),
+        ("[1, 2]", "1\n  kind: tpu", 4, ["sweep.kind", "'tpu'"]),
+        ("[1, 2]", "1\n  kind: gpu\n  gpus: [[]]", 5, ["sweep.gpus"]),
+        ("[1, 2]", "1\n  kind: gpu\n  gpus: [[0], [0]]", 5, ["sweep.gpus", "twice"]),
     ],
 )
 def test_a_wrong_file_is_told_its_line_the_key_and_the_way_out(

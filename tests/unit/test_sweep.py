@@ -64,6 +64,26 @@ def test_precision_is_an_axis_of_exported_variants() -> None:
     assert scenario().variants == {"cnn": None}
 
 
+def placed(**sweep: object) -> list[tuple[str, str, tuple[int, ...]]]:
+    points = sweep_points(
+        scenario(instances=1, dynamic_batching=None, batch_size=1, concurrency=1, **sweep),
+        {"cnn": 64},
+    )
+    return [(p.configuration.key, p.configuration.kind, p.configuration.gpus) for p in points]
+
+
+def test_processors_and_gpus_are_compared_side_by_side() -> None:
+    assert placed() == [("cnn-i1-nodyn", "cpu", ())]
+    assert placed(kind="gpu") == [("cnn-i1-gpu-nodyn", "gpu", ())]
+    assert placed(kind=["cpu", "gpu"], gpus=[[0], [0, 1]]) == [
+        ("cnn-i1-nodyn", "cpu", ()),
+        ("cnn-i1-gpu_0-nodyn", "gpu", (0,)),
+        ("cnn-i1-gpu_0_1-nodyn", "gpu", (0, 1)),
+    ]
+    assert placed(kind="gpu", gpus=[0, 1]) == [("cnn-i1-gpu_0_1-nodyn", "gpu", (0, 1))]
+    assert placed(kind="gpu", gpus=1) == [("cnn-i1-gpu_1-nodyn", "gpu", (1,))]
+
+
 @given(st.integers(0, 2**32), st.integers(0, 100))
 def test_a_pass_visits_every_point_once_in_one_block_a_configuration(seed: int, index: int) -> None:
     points = sweep_points(scenario(), {"cnn": 64})
