@@ -141,7 +141,7 @@ def tls_reason(error: OSError) -> str:
         return f"its certificate is not accepted: {said[:1].lower()}{said[1:]}"
     if isinstance(error, ssl.SSLError):
         name = error.reason or ""
-        if any(part in name for part in PLAIN):
+        if any(part in name for part in PLAIN) or isinstance(error, ssl.SSLEOFError):
             return "the port does not speak TLS"
         if "CERTIFICATE_REQUIRED" in name or "BAD_CERTIFICATE" in name or "UNKNOWN_CA" in name:
             return "it does not accept the client's certificate, or wants one"

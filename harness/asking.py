@@ -85,16 +85,17 @@ def get(host: str, port: int, path: str, *, access: Access = OPEN, timeout_s: fl
                 stream = _Stream(_Incoming(connection, deadline, largest))
                 response = http.client.HTTPResponse(cast("socket.socket", stream), method="GET")
                 response.begin()
-                return Reply(response.status, response.read(LARGEST_ANSWER_BYTES))
+                body = response.read(LARGEST_ANSWER_BYTES + 1)
+                if len(body) > LARGEST_ANSWER_BYTES:
+                    raise http.client.HTTPException("the answer is too large")
+                return Reply(response.status, body)
     except TimeoutError as error:
         raise _unanswered(f"no answer within {timeout_s:g} s", where) from error
     except OSError as error:
         raise _unanswered(_why(error), where) from error
     except (http.client.HTTPException, ValueError) as error:
         reason = access.redacted(str(error) or type(error).__name__)[:SHOWN_CHARACTERS]
-        raise _unanswered(
-            f"its answer is not HTTP that a server sends ({reason})", where
-        ) from error
+        raise _unanswered(f"its answer is no HTTP that can be read ({reason})", where) from error
 
 
 def get_json(

@@ -20,12 +20,13 @@ from harness.errors import EnvironmentFailedError
 from harness.load.driver import Driver, Target
 from harness.records import SAMPLE_DTYPE, TrialRecord
 from harness.repository.configuration import differences, with_server_configuration
-from harness.repository.probes import PROBE, probe_configuration, probe_folder
+from harness.repository.probes import PROBE, probe_configuration, probe_files, probe_folder
 from harness.servers.backend import configuration_for
-from harness.servers.control import Control, difference
+from harness.servers.control import difference
 from harness.servers.gpus import require_gpus
 from harness.servers.health import Health
 from harness.servers.metric_log import MetricLog
+from harness.servers.remote import control_of
 from harness.servers.sources import sources_of
 from harness.servers.staging import staged
 from harness.servers.start import serving
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
     from harness.point import ServerConfiguration
     from harness.repository.exported import ExportedModel
     from harness.scenario import Scenario
+    from harness.servers.control import Control
+    from harness.servers.reading import HttpReading
     from harness.servers.server import Server
+    from harness.servers.snapshot import Snapshot
     from harness.sweep import PlannedTrial
 
 __all__ = ["Bench", "Measured", "open_bench"]
@@ -82,7 +86,7 @@ class Bench:
     models: Mapping[str, ExportedModel]
     server: Server
     health: Health
-    control: Control
+    control: Control | HttpReading
     driver: Driver
     telemetry: Telemetry
     metrics: MetricLog
@@ -106,7 +110,9 @@ class Bench:
         self._aim(None)
         timeout_s = self.scenario.server.ready_timeout_s
         configuration = probe_configuration(like, sleep_us=sleep_us)
-        self.control.load(PROBE, configuration, deadline_s=timeout_s)
+        # A repository that is not ours does not hold it.
+        files = probe_files() if self.scenario.server.kind == "remote" else None
+        self.control.load(PROBE, configuration, files=files, deadline_s=timeout_s)
         self.health.settle(PROBE)
         try:
             self.driver.aim(_target(self.server, PROBE, configuration))
@@ -126,6 +132,7 @@ class Bench:
             samples = self._load(trial, seen)
         except EnvironmentFailedError as error:
             seen["failure"] = self.failure() or str(error)
+            self.current = None  # a server that came back has another configuration
         record = TrialRecord(
             index=index,
             pass_index=trial.pass_index,
@@ -147,6 +154,9 @@ class Bench:
             return
         model = self.models[configuration.model]
         self._aim(None)
+        if not self.server.offers.model_control:
+            self._find(configuration, model)
+            return
         self.requested = with_server_configuration(model.configuration, configuration)
         if configuration.key in self.refused:
             raise EnvironmentFailedError(self.refused[configuration.key])
@@ -161,6 +171,13 @@ class Bench:
         self._aim(configuration)
         self.health.settle(model.name, instances=configuration.instances)
         self.telemetry.refresh()  # other stubs now
+
+    def _find(self, configuration: ServerConfiguration, model: ExportedModel) -> None:
+        """Take the configuration that is there, where none can be set."""
+        self.requested = {}
+        if self.server.offers.configuration:
+            self.requested = self.effective = self.control.effective_configuration(model.name)
+        self._aim(configuration)
 
     def _aim(self, configuration: ServerConfiguration | None) -> None:
         """Point the load at a model; ``None`` pauses it, once everything in flight is answered."""
@@ -179,14 +196,19 @@ class Bench:
         self.driver.level(point.workload, point.load, request_timeout_s=measure.request_timeout_s)
         seen["level_start_ns"] = time.monotonic_ns()
         seen["warmup_reason"] = self._settle()
-        first = self.control.snapshot(model)
-        seen["window_start_ns"] = first.edge_ns
-        self._watch(first.edge_ns + round(measure.window_s * 1e9))
-        last = self.control.snapshot(model)
-        seen["window_end_ns"] = last.edge_ns
-        seen["statistics"] = difference(first, last)
-        samples, seen["generator"] = self.driver.collect(first.edge_ns, last.edge_ns)
+        first = self._snapshot(model)
+        start_ns = seen["window_start_ns"] = first.edge_ns if first else time.monotonic_ns()
+        self._watch(start_ns + round(measure.window_s * 1e9))
+        last = self._snapshot(model)
+        end_ns = seen["window_end_ns"] = last.edge_ns if last else time.monotonic_ns()
+        if first and last:
+            seen["statistics"] = difference(first, last)
+        samples, seen["generator"] = self.driver.collect(start_ns, end_ns)
         return samples
+
+    def _snapshot(self, model: str) -> Snapshot | None:
+        """The server's statistics now; ``None`` of a server that keeps none."""
+        return self.control.snapshot(model) if self.server.offers.statistics else None
 
     def _settle(self) -> str:
         """Wait until the warm-up has passed, and say how that was judged."""
@@ -228,11 +250,16 @@ def open_bench(
     """
     with ExitStack() as stack:
         folders = {name: model.folder for name, model in models.items()}
-        repository = stack.enter_context(staged({**folders, PROBE: probe_folder()}, run_id))
+        folders[PROBE] = probe_folder()
+        if remote := scenario.server.kind == "remote":
+            folders = {}  # it has a repository of its own
+        repository = stack.enter_context(staged(folders, run_id))
         server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
         require_gpus(server, configurations)
-        models = {name: _as_served(model, server) for name, model in models.items()}
-        control = stack.enter_context(Control(server.endpoints, log=server.log))
+        if not remote:
+            models = {name: _as_served(model, server) for name, model in models.items()}
+        control = control_of(server.endpoints, server.log)
+        stack.callback(control.close)
         target = _model_target(server, next(iter(models.values())))
         measure = scenario.measure
         sending = Driver(target, logs=logs, sender=measure.sender, seed=measure.seed)
@@ -266,4 +293,6 @@ def _target(server: Server, name: str, configuration: dict[str, Any]) -> Target:
         grpc=server.endpoints.grpc,
         model=name,
         batched=configuration.get("max_batch_size", 0) > 0,
+        binary=server.offers.binary,
+        access=server.endpoints.access,
     )

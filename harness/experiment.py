@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import __version__
+from harness.attachment import attach
 from harness.bench import open_bench
 from harness.calibration import calibrate
 from harness.errors import EnvironmentFailedError, HarnessError, InterruptedRunError
@@ -22,21 +24,24 @@ from harness.host import git_revision, host_facts, package_versions
 from harness.records import Outcome, RunRecord
 from harness.repository.configuration import with_server_configuration
 from harness.repository.exported import ExportedModel, open_model
+from harness.repository.probes import PROBE
+from harness.servers.former import kept
 from harness.sweep import Seen, estimate_s, schedule, sweep_points
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
     from harness.archive import RunDirectory
+    from harness.attachment import Attachment
     from harness.bench import Bench, Measured
     from harness.point import Point
     from harness.records import TrialRecord
     from harness.scenario import Scenario
     from harness.sweep import PlannedTrial
 
-__all__ = ["Plan", "Progress", "make_plan", "run_experiment"]
+__all__ = ["Plan", "Progress", "as_it_was", "make_plan", "run_experiment"]
 
 ATTEMPTS = 2  # a trial that broke is repeated once
 MOST_PROVED = 32  # users that calibration proves to be in flight, in a run without a closed loop
@@ -53,6 +58,7 @@ class Plan:
         points: everything that is measured.
         trials: the trials of the passes that are certain.
         estimate_s: how long these will take, in seconds.
+        attachment: of a server that somebody else runs, what is there; ``None`` of one that is ours.
     """
 
     scenario: Scenario
@@ -61,6 +67,12 @@ class Plan:
     points: tuple[Point, ...]
     trials: tuple[PlannedTrial, ...]
     estimate_s: float
+    attachment: Attachment | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know before any number, whole sentences."""
+        return self.attachment.notes if self.attachment else ()
 
 
 @dataclass(frozen=True)
@@ -85,23 +97,31 @@ class Progress:
 
 
 def make_plan(scenario: Scenario, text: str, models_root: Path) -> Plan:
-    """Look up the models and unroll the sweep; nothing is started.
+    """Look up the models and unroll the sweep; nothing is started, and a remote server only asked.
 
     Raises:
+        EnvironmentFailedError: a remote server cannot be reached.
         UsageError: a model that was not exported, or a sweep that does not fit it.
     """
-    models = {
-        name: open_model(models_root, name, precision)
-        for name, precision in scenario.variants.items()
-    }
+    attachment = attach(scenario, models_root) if scenario.server.kind == "remote" else None
+    if attachment:
+        scenario, models = attachment.scenario, attachment.models
+    else:
+        models = {
+            name: open_model(models_root, name, precision)
+            for name, precision in scenario.variants.items()
+        }
+    fixed = attachment.fixed if attachment else {}
     limits = {name: model.configuration.get("max_batch_size", 0) for name, model in models.items()}
-    points = sweep_points(scenario, limits)
+    points = sweep_points(scenario, limits, fixed)
     for configuration in {
         point.configuration.key: point.configuration for point in points
     }.values():
-        with_server_configuration(models[configuration.model].configuration, configuration)
+        if configuration.model not in fixed:
+            with_server_configuration(models[configuration.model].configuration, configuration)
     trials = tuple(schedule(points, scenario.measure))
-    return Plan(scenario, text, models, points, trials, estimate_s(trials, scenario.measure))
+    seconds = estimate_s(trials, scenario.measure)
+    return Plan(scenario, text, models, points, trials, seconds, attachment)
 
 
 def run_experiment(
@@ -121,7 +141,8 @@ def run_experiment(
     run.write_record(record)
     end: dict[str, Any] = {"status": "failed", "status_reason": "ended unexpectedly"}
     try:
-        end |= _measure_all(plan, run, record.run_id, on_progress)
+        with as_it_was(plan) as same:
+            end |= _measure_all(same, run, record.run_id, on_progress)
         end |= {"status": "complete", "status_reason": ""}
     except KeyboardInterrupt as interrupt:
         end |= {"status": "interrupted", "status_reason": "stopped by the user"}
@@ -131,6 +152,26 @@ def run_experiment(
         raise
     finally:
         run.write_record(record.model_copy(update={**end, "finished_utc": datetime.now(UTC)}))
+
+
+@contextmanager
+def as_it_was(plan: Plan) -> Iterator[Plan]:
+    """Leave a server that is not ours as it was, whatever happens meanwhile.
+
+    Yields:
+        The plan, with every model as the server has it.
+    """
+    found = plan.attachment
+    if found is None or not found.survey.offers.model_control:
+        yield plan
+        return
+    names, timeout_s = list(plan.models), plan.scenario.server.ready_timeout_s
+    with kept(found.survey.endpoints, names, [PROBE], deadline_s=timeout_s) as former:
+        models = {
+            name: replace(model, configuration=former[name].configuration or model.configuration)
+            for name, model in plan.models.items()
+        }
+        yield replace(plan, models=models)
 
 
 def _new_record(plan: Plan, command: tuple[str, ...]) -> RunRecord:
@@ -148,6 +189,7 @@ def _new_record(plan: Plan, command: tuple[str, ...]) -> RunRecord:
         packages=package_versions(),
         model={name: model.record for name, model in plan.models.items()},
         git_revision=git_revision(Path(__file__).parent),
+        notes=plan.notes,
     )
 
 
@@ -199,6 +241,9 @@ def _measure_all(
 
 def _calibrate(plan: Plan, bench: Bench) -> dict[str, Any]:
     """Measure the instrument itself, where the server takes the probe."""
+    offers = bench.server.offers
+    if not (offers.model_control and offers.statistics):
+        return {"calibration": None}  # a note of the plan says what it does not offer
     workloads = list(dict.fromkeys(point.workload for point in plan.points))
     users = max(plan.scenario.sweep.concurrency or (MOST_PROVED,))
     try:
@@ -206,7 +251,8 @@ def _calibrate(plan: Plan, bench: Bench) -> dict[str, Any]:
     except EnvironmentFailedError as error:
         if bench.failure() is not None:
             raise
-        return {"calibration": None, "notes": (f"The instrument was not calibrated: {error}",)}
+        uncalibrated = f"The instrument was not calibrated: {error}"
+        return {"calibration": None, "notes": (*plan.notes, uncalibrated)}
 
 
 def _progress(measured: Measured, done: int, planned: int, started: float) -> Progress:

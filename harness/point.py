@@ -58,7 +58,12 @@ class DynamicBatching(Frozen):
 
 
 class ServerConfiguration(Frozen):
-    """What Triton is set to for one model."""
+    """What Triton is set to for one model.
+
+    Attributes:
+        as_found: it is whatever the server has, and nobody knows what that is: a server that is not ours,
+            and that does not say.
+    """
 
     model: str
     instances: PositiveInt = 1
@@ -66,10 +71,13 @@ class ServerConfiguration(Frozen):
     gpus: tuple[NonNegativeInt, ...] = ()
     max_batch_size: NonNegativeInt = 64
     dynamic_batching: DynamicBatching | None = None
+    as_found: bool = False
 
     @property
     def key(self) -> str:
         """A short unique name made of letters, digits and hyphens, such as ``cnn-i2-d1000``."""
+        if self.as_found:
+            return f"{self.model}-asfound"
         parts = [self.model, f"i{self.instances}"]
         if self.kind == "gpu":
             parts.append("gpu" + "".join(f"_{gpu}" for gpu in self.gpus))
@@ -89,6 +97,8 @@ class ServerConfiguration(Frozen):
     @property
     def label(self) -> str:
         """A name for people, such as ``2 instances, delay 1000 µs``."""
+        if self.as_found:
+            return "as the server has it"
         plural = "instance" if self.instances == 1 else "instances"
         batching = self.dynamic_batching.label if self.dynamic_batching else "no dynamic batching"
         where = " on GPU" if self.kind == "gpu" else ""

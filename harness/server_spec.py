@@ -115,8 +115,9 @@ class ServerSpec(WithUnits):
     Attributes:
         kind: ``embedded`` is a real ``tritonserver`` process, no container needed; ``container`` is the
             same in a container of Docker or Podman; ``remote`` is one that somebody else runs.
-        http_port, grpc_port, metrics_port: 0 picks a free one; of a remote server, Triton's standard port,
-            8000, 8001 or 8002, and whether the last two are there is found out.
+        http_port, grpc_port, metrics_port: 0 picks a free one; of a remote server, Triton's standard
+            ports, 8000, 8001 and 8002, as far as they answer; where ``http_port`` is given, only what is
+            given with it.
         ready_timeout_s: how long the server, or a model, may take to become ready.
         cpus: the cores that the server may run on, such as [0, 1]; all where empty.
         extra_args: further options of ``tritonserver``, such as ``--cache-config=local,size=1048576``.

@@ -67,12 +67,17 @@ class Seen:
     latency_ms: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
 
 
-def sweep_points(scenario: Scenario, max_batch_sizes: Mapping[str, int]) -> tuple[Point, ...]:
+def sweep_points(
+    scenario: Scenario,
+    max_batch_sizes: Mapping[str, int],
+    fixed: Mapping[str, ServerConfiguration] | None = None,
+) -> tuple[Point, ...]:
     """Every combination of the scenario's axes.
 
     Args:
         scenario: the scenario.
         max_batch_sizes: the exported ``max_batch_size`` of each model; 0 where it does not batch.
+        fixed: the only configuration that a model can have, of those that cannot be configured.
 
     Raises:
         UsageError: more than :data:`MOST_POINTS` points, or a client batch that a model cannot take.
@@ -122,6 +127,8 @@ def sweep_points(scenario: Scenario, max_batch_sizes: Mapping[str, int]) -> tupl
                     sweep.instances, placements, sweep.dynamic_batching
                 )
             ]
+            if fixed and model in fixed:
+                configurations = [fixed[model]]
             workloads = [
                 Workload(protocol=protocol, batch_size=size)
                 for protocol, size in product(sweep.protocol, sweep.batch_size)

@@ -18,7 +18,7 @@ from harness.analysis.verdicts import Verdict, percent
 from harness.records import OUTCOME_LABELS, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from harness.analysis.results import PointResult
     from harness.analysis.trial import TrialMeasures
@@ -43,6 +43,7 @@ def judge(
     slo: Slo,
     measure: Measure,
     calibration: Calibration | None = None,
+    untold: Collection[str] = (),
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict on a point and every reason for doubt, the worst first.
 
@@ -52,6 +53,8 @@ def judge(
         slo: the service level objective.
         measure: how it was to be measured; a target that was missed is a reason without a verdict.
         calibration: what the generator proved of itself before the run, where it did.
+        untold: what a server of this kind never tells, ``statistics`` or ``processes``: no doubt about a
+            point, since a note of the run says it once.
     """
     whole = [trial for trial in trials if trial.whole]
     findings = [*_broken(trials), *_answers(result, slo), *_effectiveness(trials)]
@@ -62,7 +65,7 @@ def judge(
             *concurrency_findings(result, whole, calibration),
             *steadiness_findings(result, whole),
             *sample_findings(result),
-            *_telemetry(result, whole),
+            *_telemetry(result, whole, untold),
         ]
     elif whole:
         findings.append((Verdict.TOO_FEW_SAMPLES, "no request ended within the windows"))
@@ -117,12 +120,14 @@ def _counts(whole: Sequence[TrialMeasures]) -> Iterator[Finding]:
     yield Verdict.COUNTS_DISAGREE, said
 
 
-def _telemetry(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Finding]:
+def _telemetry(
+    result: PointResult, whole: Sequence[TrialMeasures], untold: Collection[str]
+) -> Iterator[Finding]:
     missing = []
-    if any(trial.record.statistics is None for trial in whole):
+    if "statistics" not in untold and any(trial.record.statistics is None for trial in whole):
         note = next((t.record.statistics_note for t in whole if t.record.statistics_note), "")
         missing.append("the server's statistics" + (f" ({note.rstrip('.')})" if note else ""))
-    if result.server_cpu_cores is None:
+    if "processes" not in untold and result.server_cpu_cores is None:
         missing.append("the server's CPU")
     if result.client_cpu_cores is None or any(t.record.generator is None for t in whole):
         missing.append("the load generator's health")

@@ -152,6 +152,8 @@ def _cost(ranked: RankedConfiguration) -> tuple[float, float, str]:
 
 
 def _is_default(configuration: ServerConfiguration) -> bool:
+    if configuration.as_found:
+        return False  # nobody knows
     return configuration.instances == 1 and configuration.dynamic_batching is None
 
 

@@ -44,10 +44,11 @@ def analyse(run: RunDirectory) -> Analysis:
     slo, measure = _scenario_parts(record, run)
     trials = [measure_trial(run, trial) for trial in records]
     results = []
+    untold = _untold(record)
     for group in group_trials(trials):
         pooled = pool(group, _backend(record, [trial.record for trial in group]), slo)
         pooled = replace(pooled, ceiling_share=ceiling_share(pooled, record.calibration))
-        verdict, reasons = judge(pooled, group, slo, measure, record.calibration)
+        verdict, reasons = judge(pooled, group, slo, measure, record.calibration, untold)
         results.append(replace(pooled, verdict=verdict, reasons=reasons))
     workloads = rank(results, slo)
     drift = sentinel_drift(trials)
@@ -75,6 +76,14 @@ def _scenario_parts(record: RunRecord, run: RunDirectory) -> tuple[Slo, Measure]
         place = ".".join(["scenario", *map(str, first["loc"])])
         raise UsageError(f"{place}: {first['msg']}", where=str(run.path / "run.json")) from error
     return slo, measure
+
+
+def _untold(record: RunRecord) -> frozenset[str]:
+    """What the server never tells, by its own account of what it offers."""
+    offers = record.server.get("offers")
+    if not isinstance(offers, dict):
+        return frozenset()
+    return frozenset(name for name in ("statistics", "processes") if offers.get(name) is False)
 
 
 def _backend(record: RunRecord, trials: Sequence[TrialRecord]) -> str:

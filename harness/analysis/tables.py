@@ -32,6 +32,7 @@ COLUMNS = (
 
 # Whole numbers that do not apply everywhere: pandas would turn them into floats.
 WHOLE_NUMBERS = (
+    *("instances", "max_batch_size"),
     *("max_queue_delay_us", "concurrency", "server_requests", "server_rss_bytes"),
     *("unsent_requests", "late_requests"),
 )
@@ -120,6 +121,8 @@ def _point_row(result: PointResult) -> dict[str, object]:
         **_failures(result),
         **_open_loop(result),
     }
+    if configuration.as_found:  # nobody knows how the server is set
+        row |= dict.fromkeys(("instances", "max_batch_size", "dynamic_batching", "kind"))
     rest = [name for name in row if name not in COLUMNS]
     return {name: math.nan if row[name] is None else row[name] for name in (*COLUMNS, *rest)}
 

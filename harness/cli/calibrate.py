@@ -184,6 +184,7 @@ def _measure(plan: Plan) -> dict[str, Calibration]:
 
     from harness.bench import open_bench
     from harness.calibration import calibrate as measured
+    from harness.experiment import as_it_was
     from harness.servers.leftovers import temporary_folder
 
     run_id = secrets.token_hex(6)
@@ -191,7 +192,8 @@ def _measure(plan: Plan) -> dict[str, Calibration]:
     users = max(plan.scenario.sweep.concurrency or (USERS,))
     with (
         temporary_folder(run_id) as logs,
-        open_bench(plan.scenario, plan.models, logs, run_id, {}) as bench,
+        as_it_was(plan) as same,
+        open_bench(same.scenario, same.models, logs, run_id, {}) as bench,
     ):
         return {name: measured(bench, name, workloads, users) for name in plan.scenario.model}
 

@@ -93,6 +93,8 @@ def _show_plan(plan: Plan) -> None:
         passes += f" to {measure.max_passes} (until {aims})"
     note.print(f"  {passes} passes of {measure.window_s:g} s windows, {len(plan.trials)} trials")
     note.print(f"  about {minutes} min {seconds:02d} s")
+    for said in plan.notes:
+        note.print(f"  {said}", markup=False)
 
 
 def _measure(plan: Plan, directory: RunDirectory) -> int:

@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["grpc_request", "grpc_tensors", "http_request", "http_tensors"]
 
 
-def http_tensors(case: Case) -> tuple[list[Any], list[Any]]:
-    """The case's inputs and requested outputs as ``tritonclient.http`` takes them."""
+def http_tensors(case: Case, *, binary: bool = True) -> tuple[list[Any], list[Any]]:
+    """The case's inputs and requested outputs as ``tritonclient.http`` takes them.
+
+    Args:
+        case: the request.
+        binary: tensors as bytes, both ways; else as JSON.
+    """
     inputs = []
     for tensor, array in case.inputs:
         values, shape = _sendable(tensor, array)
         inputs.append(tritonclient.http.InferInput(tensor.name, shape, tensor.datatype))
-        inputs[-1].set_data_from_numpy(values, binary_data=True)
+        inputs[-1].set_data_from_numpy(values, binary_data=binary)
     outputs = [
-        tritonclient.http.InferRequestedOutput(output.name, binary_data=True)
+        tritonclient.http.InferRequestedOutput(output.name, binary_data=binary)
         for output in case.expectation.outputs
     ]
     return inputs, outputs
@@ -35,13 +40,13 @@ def http_tensors(case: Case) -> tuple[list[Any], list[Any]]:
 
 def http_request(case: Case, target: Target) -> bytes:
     """A whole HTTP/1.1 request: the head, the JSON header and the tensors' bytes."""
-    inputs, outputs = http_tensors(case)
+    inputs, outputs = http_tensors(case, binary=target.binary)
     client = tritonclient.http.InferenceServerClient
     body, json_size = client.generate_request_body(inputs, outputs=outputs)
     lines = [
         f"POST /v2/models/{quote(target.model)}/infer HTTP/1.1",
         f"Host: {target.http}",
-        "Content-Type: application/octet-stream",
+        f"Content-Type: application/{'octet-stream' if target.binary else 'json'}",
         f"Content-Length: {len(body)}",
     ]
     lines += [f"{name}: {value}" for name, value in target.access.header_values().items()]

@@ -103,7 +103,10 @@ def prepare(
     elif sender == "raw":
         requests, parse = [grpc_request(case, target) for case in cases], parse_grpc
     elif workload.protocol == "http":
-        requests, parse = [http_tensors(case) for case in cases], parse_http_result
+        requests, parse = (
+            [http_tensors(case, binary=target.binary) for case in cases],
+            parse_http_result,
+        )
     else:
         requests, parse = [grpc_tensors(case) for case in cases], parse_grpc_result
     size = sum(array.nbytes for case in cases for _, array in case.inputs)

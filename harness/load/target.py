@@ -22,6 +22,8 @@ class Target:
         batched: the first axis of its tensors is the batch (``max_batch_size`` above 0).
         reference: a :mod:`harness.reference` file; without one the inputs are random, and answers are
             only checked for shape, size and finite values.
+        binary: whether the HTTP endpoint takes and gives tensors as bytes (KServe v2, binary tensor data
+            extension), else as JSON.
         access: what the server asks of those who come.
         tolerance: how far a value may lie from the reference, absolutely and relatively.
     """
@@ -32,6 +34,7 @@ class Target:
     batched: bool = True
     reference: Path | None = None
     tolerance: float = 1e-4
+    binary: bool = True
     access: Access = OPEN
 
     def to_json(self) -> dict[str, Any]:

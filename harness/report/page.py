@@ -120,13 +120,16 @@ def _head(analysis: Analysis) -> dict[str, Any]:
     server = " ".join(
         str(record.server[key]) for key in ("kind", "version") if record.server.get(key)
     )
+    # Of servers that are not Triton's the name is said; ours say none, and are.
+    name = str(record.server.get("name") or "triton")
+    product = "Triton" if name == "triton" else name
     cores = record.host.get("cores")
     host = [
         record.host.get("cpu_model"),
         _counted(cores, "core") if isinstance(cores, int) else None,
     ]
     parts = [
-        f"{models or 'No model'} on Triton ({server})" if server else models,
+        f"{models or 'No model'} on {product} ({server})" if server else models,
         f"{_counted(len(results), 'point')}, {_counted(len(analysis.trial_records), 'trial')}",
         ", ".join(str(part) for part in host if part),
         f"{record.created_utc:%-d %B %Y, %H:%M} UTC",

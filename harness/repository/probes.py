@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROBE", "probe_configuration", "probe_folder"]
+__all__ = ["PROBE", "probe_configuration", "probe_files", "probe_folder"]
 
 PROBE = "harness_probe"
 
@@ -17,6 +17,11 @@ PROBE = "harness_probe"
 def probe_folder() -> Path:
     """The probe's model folder, for the repository of a run."""
     return Path(__file__).parent / "backends" / PROBE
+
+
+def probe_files() -> dict[str, bytes]:
+    """The probe's files as a load carries them along, for a repository that is not ours."""
+    return {"file:1/model.py": (probe_folder() / "1" / "model.py").read_bytes()}
 
 
 def probe_configuration(

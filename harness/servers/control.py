@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.servers.configuration import from_message
-from harness.servers.snapshot import Snapshot, difference, take
+from harness.servers.snapshot import QUICK_NS, Snapshot, difference, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,6 @@ CALL_DEADLINE_S = 10.0
 SNAPSHOT_DEADLINE_S = 2.0  # it takes 2 ms, 60 ms at worst; a frozen server must not hold up a trial
 ATTEMPTS = 3
 PAUSE_S = 0.1
-QUICK_NS = 10_000_000  # a snapshot that took longer is repeated
 LARGEST_ANSWER_BYTES = 16 << 20
 LARGEST_CONFIGURATION_BYTES = 1 << 18  # it is archived with each trial
 LONGEST_MESSAGE = 4000

@@ -57,6 +57,7 @@ class Offers:
         model_control: loading, unloading and configuring models.
         configuration: reading a model's configuration back.
         statistics: cumulative counts and times of a model.
+        binary: whether its HTTP endpoint takes tensors as bytes, not only as JSON.
         processes: whether its CPU and memory can be read here.
         without_control: why not, in the server's words, where there is no model control.
     """
@@ -64,6 +65,7 @@ class Offers:
     model_control: bool = True
     configuration: bool = True
     statistics: bool = True
+    binary: bool = True
     processes: bool = True
     without_control: str = ""
 

@@ -8,8 +8,9 @@ from typing import Any
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.records import StatisticsWindow
 
-__all__ = ["Snapshot", "difference", "take"]
+__all__ = ["COUNTS", "QUICK_NS", "Snapshot", "difference", "take"]
 
+QUICK_NS = 10_000_000  # one that took longer is repeated
 MOST_BATCH_SIZES = 10_000
 MOST_COUNTED = 1 << 62  # a sum that is larger is no count, and no time
 DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")

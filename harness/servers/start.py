@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.servers import leftovers
 from harness.servers.container_start import serving_container
 from harness.servers.embedded import serving_embedded
+from harness.servers.remote import serving_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,12 +24,15 @@ __all__ = ["serving"]
 KINDS: dict[str, Callable[..., AbstractContextManager[Server]]] = {
     "embedded": serving_embedded,
     "container": serving_container,
+    "remote": serving_remote,
 }
 
 
 @contextmanager
 def serving(spec: ServerSpec, repository: Path, *, logs: Path, run_id: str) -> Iterator[Server]:
     """Start the server that ``spec`` asks for, ready and with no model loaded; end it on every way out.
+
+    A remote one is attached to instead, and goes on.
 
     Args:
         spec: kind, ports, cores, deadline.

@@ -105,3 +105,63 @@ def test_a_wrong_container_is_told_its_line_the_key_and_the_way_out(
 def test_a_size_is_its_number_times_a_power_of_1024(number: int, unit: str, rest: str) -> None:
     spec = ServerSpec.model_validate({"kind": "container", "memory": f"{number}{unit}{rest}"})
     assert spec.memory_bytes == number * 1024 ** (1 + "kmgt".index(unit))
+
+
+REMOTE = """\
+model: cnn
+server:
+  kind: remote
+  host: triton.example.com
+  tls: {ca: ca.pem, certificate: me.pem, key: me.key, grpc: false}
+  token_env: A_TOKEN
+  headers: {X-Tenant: {env: A_TENANT}}
+sweep: {concurrency: 1}
+"""
+
+
+def test_a_remote_server_says_how_it_lets_one_in_and_no_secret() -> None:
+    scenario = parse(REMOTE)
+    access = scenario.server.access
+    assert (access.http_tls, access.grpc_tls, access.ca) == (True, False, "ca.pem")
+    assert (access.token_env, access.headers) == ("A_TOKEN", (("X-Tenant", "A_TENANT"),))
+    assert Scenario.model_validate(scenario.model_dump(mode="json")) == scenario
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "{X-Tenant: {env: A_TENANT}}",
+            "{X-Tenant: hunter2}",
+            ["must not stand", "{env: VARIABLE}"],
+        ),
+        ("{env: A_TENANT}", "{env: A_TENANT, value: hunter2}", ["server.headers", "unknown key"]),
+        ("token_env: A_TOKEN", "token_env: Bearer hunter2", ["server.token_env"]),
+        ("token_env: A_TOKEN", "token: hunter2", ["Did you mean token_env?"]),
+        ("X-Tenant:", "Host:", ["server.headers", "the header Host is the harness's own"]),
+        ("X-Tenant:", '"X: y":', ["server.headers"]),
+        ("  host: triton.example.com\n", "", ["a remote server needs its host"]),
+        ("triton.example.com", "a b", ["server.host"]),
+        ("triton.example.com", "https://triton.example.com", ["server.host"]),
+        ("certificate: me.pem, ", "", ["server.tls", "a key without its certificate"]),
+        (
+            "  host:",
+            "  gpus: all\n  host:",
+            ["server.gpus", "this one is remote", "kind: container"],
+        ),
+        ("  host:", "  cpus: 0\n  host:", ["server.cpus", "embedded or container"]),
+        (
+            "kind: remote",
+            "kind: embedded",
+            ["server.host", "only a server of kind remote has this"],
+        ),
+    ],
+)
+def test_a_wrong_remote_server_is_told_in_one_sentence_that_shows_no_secret(
+    old: str, new: str, words: list[str]
+) -> None:
+    sentence = complaint(REMOTE.replace(old, new, 1))
+    assert sentence.startswith("small.yaml:")
+    assert "hunter2" not in sentence
+    for word in words:
+        assert word in sentence

@@ -1,0 +1,205 @@
+"""A Triton that somebody else runs, for tests that attach to it; and an HTTPS proxy before it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from harness.access import Access
+from harness.scenario import ServerSpec
+from harness.servers import serving
+from harness.servers.control import Control
+from harness.servers.ports import choose_ports
+from harness.servers.server import Endpoints
+from harness.servers.staging import staged
+from tests.footprint import listens, lives, wait_until
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator
+
+    from harness.servers.server import Server
+    from tests.certificates import Certificates
+
+__all__ = ["ADMIN", "Session", "Somebody", "https_proxy", "somebody", "start_harness"]
+
+MODELS = Path(__file__).parent / "models"
+# Who sends this header may load models, by ``--grpc-restricted-protocol``.
+ADMIN = "let-me-load-models"
+ADMIN_HEADER = "triton-grpc-protocol-admin"
+RESTRICTED = f"--grpc-restricted-protocol=model-repository:admin={ADMIN}"
+
+
+@dataclass
+class Somebody:
+    """A server with what its owner has loaded."""
+
+    server: Server
+    control: Control
+
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return next(pid for role, pid in self.server.processes() if role == "server")
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a visitor may have changed: every loaded model's configuration, and the index."""
+        answer = self.control._client.get_model_repository_index(headers=self.control._headers)
+        ready = sorted(model.name for model in answer.models if model.state == "READY")
+        return {name: self.control.effective_configuration(name) for name in ready}
+
+    def scenario(self, *, admin: bool = True, **server: object) -> str:
+        """The server's part of a scenario."""
+        at = self.server.endpoints
+        ports = {"http_port": at.http_port, "grpc_port": at.grpc_port}
+        words = {"kind": "remote", "host": "127.0.0.1", **ports, **server}
+        if admin:
+            words["headers"] = f"{{{ADMIN_HEADER}: {{env: TEST_ADMIN}}}}"
+        return f"server: {{{', '.join(f'{key}: {value}' for key, value in words.items())}}}\n"
+
+
+@contextmanager
+def somebody(
+    logs: Path,
+    *,
+    ports: dict[str, int] | None = None,
+    extra_args: tuple[str, ...] = (RESTRICTED,),
+    access: Access | None = None,
+    loaded: bool = True,
+) -> Iterator[Somebody]:
+    """Run a Triton with ``identity`` loaded in a way of its own, and ``null`` there but not loaded."""
+    ports = ports or choose_ports({"http": 0, "grpc": 0, "metrics": 0})
+    spec = ServerSpec.model_validate(
+        {f"{name}_port": port for name, port in ports.items()} | {"extra_args": extra_args}
+    )
+    access = access or Access(headers=((ADMIN_HEADER, "TEST_ADMIN"),))
+    with ExitStack() as stack:
+        folders = {name: MODELS / name for name in ("identity", "null")}
+        repository = stack.enter_context(staged(folders, "somebody"))
+        server = stack.enter_context(serving(spec, repository, logs=logs, run_id="somebody"))
+        at = server.endpoints
+        mine = Endpoints(at.host, at.http_port, at.grpc_port, at.metrics_port, access)
+        control = stack.enter_context(Control(mine))
+        if loaded:
+            load_as_owner(control)
+        yield Somebody(server, control)
+
+
+def load_as_owner(control: Control) -> None:
+    """Load ``identity`` as no sweep would, so that it shows whether it was put back."""
+    control.load("identity", deadline_s=30)
+    own = control.effective_configuration("identity")
+    own["instance_group"] = [{"count": 3, "kind": "KIND_CPU"}]
+    own["dynamic_batching"] = {"max_queue_delay_microseconds": 321}
+    control.load("identity", own, deadline_s=30)
+
+
+@contextmanager
+def https_proxy(
+    folder: Path, upstream: int, made: Certificates, token: str
+) -> Iterator[dict[str, int]]:
+    """Run nginx before a server: HTTPS with a good, an expired and another host's certificate.
+
+    The good one wants a bearer token and a client's certificate.
+    """
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if nginx is None:
+        pytest.skip("nginx is not installed (Debian: nginx-light)")
+    ports = choose_ports({"good": 0, "expired": 0, "elsewhere": 0})
+    guard = (
+        f"ssl_client_certificate {made.ca.certificate}; ssl_verify_client on;"
+        f' if ($http_authorization != "Bearer {token}") {{ return 401; }}'
+    )
+    pairs = {"good": made.server, "expired": made.expired, "elsewhere": made.elsewhere}
+    servers = "\n".join(
+        f"server {{ listen 127.0.0.1:{ports[name]} ssl; ssl_certificate {pair.certificate};"
+        f" ssl_certificate_key {pair.key}; {guard if name == 'good' else ''}"
+        " location / { proxy_pass http://triton; proxy_http_version 1.1;"
+        ' proxy_set_header Connection ""; } }'
+        for name, pair in pairs.items()
+    )
+    temporary = "\n".join(
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
+        f"events {{ }}\nhttp {{ access_log off; client_max_body_size 0; {temporary}\n"
+        f"upstream triton {{ server 127.0.0.1:{upstream}; keepalive 16; }}\n{servers}\n}}\n"
+    )
+    process = subprocess.Popen(
+        [nginx, "-p", str(folder), "-c", str(config)], stderr=subprocess.PIPE
+    )
+    try:
+        wait_until(lambda: listens(ports["good"]) or process.poll() is not None, 10, "nginx")
+        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+        yield ports
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stderr:
+            process.stderr.close()
+
+
+class Session:
+    """A ``harness run`` under way, of which nothing may be left."""
+
+    def __init__(self, process: subprocess.Popen[str], reports: Path) -> None:
+        self.process = process
+        self.reports = reports
+        self.seen: set[int] = set()
+
+    def note(self) -> None:
+        """Look which processes it has now."""
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        self.seen |= {child.pid for child in children}
+
+    def sealed(self) -> int:
+        """How many trials are in the archive."""
+        return len(list(self.reports.glob("*/trials/*/trial.json")))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to the command alone."""
+        self.note()
+        os.kill(self.process.pid, number)
+
+    def end(self, timeout_s: float = 90) -> tuple[int, str, str]:
+        """Wait until it ends and nothing of it is left; the exit code, and what it printed."""
+        try:
+            out, err = self.process.communicate(timeout=timeout_s)
+        finally:
+            self.process.kill()
+        wait_until(lambda: not any(map(lives, self.seen)), 10, "its processes are gone")
+        return self.process.returncode, out, err
+
+
+def start_harness(
+    scenario: str, folder: Path, *options: str, environment: dict[str, str] | None = None
+) -> Session:
+    """Start ``harness run`` on the text of a scenario."""
+    file, reports = folder / "remote.yaml", folder / f"reports-{time.monotonic_ns()}"
+    file.write_text(scenario)
+    command = [sys.executable, "-m", "harness", "run", str(file), "--output", str(reports)]
+    models = [] if "--models" in options else ["--models", str(folder / "no-models")]
+    process = subprocess.Popen(
+        [*command, *models, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "300", "TEST_ADMIN": ADMIN} | (environment or {}),
+    )
+    return Session(process, reports)
