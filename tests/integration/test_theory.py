@@ -1,0 +1,272 @@
+"""The instrument against queueing theory: a model that sleeps has a queue that is known.
+
+One instance, no batching, arrivals of our own: an M/D/1 queue, or a closed loop. ``d``, the time of one
+execution, is measured by an independent run that keeps the model busy: the saturated 1/X. Several queues
+are measured side by side, each on a model of its own, since sleeping takes no processor. Nothing here is
+widened for a busy machine: what does not agree on a quiet one is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from harness.load.driver import Driver, Target
+from harness.point import ClosedLoad, OpenLoad, Workload
+from harness.records import Outcome
+from harness.scenario import ServerSpec
+from harness.servers import serving
+from harness.servers.control import Control, difference
+from harness.servers.staging import staged
+from harness.statistics.intervals import interval_of_passes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness.servers.server import Server
+
+log = logging.getLogger(__name__)  # --log-cli-level=INFO shows the figures
+MODEL = Path(__file__).parents[1] / "models" / "sleep"
+SIDE_BY_SIDE = 10
+TIMEOUT_S = 60.0
+ATTEMPTS = 3
+SATURATED_S = 10.0
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Triton with copies of the model that sleeps, called ``sleep0``, ``sleep1`` and so on."""
+    root = tmp_path_factory.mktemp("theory")
+    folders = {}
+    for number in range(SIDE_BY_SIDE):
+        name = f"sleep{number}"
+        folder = folders[name] = root / name
+        (folder / "1").mkdir(parents=True)
+        text = (MODEL / "config.pbtxt").read_text()
+        (folder / "config.pbtxt").write_text(text.replace('name: "sleep"', f'name: "{name}"'))
+        (folder / "1" / "model.py").write_text((MODEL / "1" / "model.py").read_text())
+    with ExitStack() as stack:
+        repository = stack.enter_context(staged(folders, "theory"))
+        yield stack.enter_context(serving(ServerSpec(), repository, logs=root, run_id="theory"))
+
+
+@pytest.fixture(scope="module")
+def control(server: Server) -> Iterator[Control]:
+    with Control(server.endpoints) as control:
+        yield control
+
+
+class Queue:
+    """One model that sleeps, and a load generator of its own."""
+
+    def __init__(self, server: Server, control: Control, number: int, logs: Path) -> None:
+        self.name = f"sleep{number}"
+        self.control = control
+        self._target = Target(server.endpoints.http, server.endpoints.grpc, self.name, True, None)
+        self._logs = logs / self.name
+        self._logs.mkdir(exist_ok=True)
+
+    def load(self, sleep_us: int, instances: int = 1) -> None:
+        self.control.load(self.name, deadline_s=TIMEOUT_S)
+        configuration = self.control.effective_configuration(self.name)
+        configuration["parameters"] = {"sleep_us": {"string_value": str(sleep_us)}}
+        configuration["instance_group"] = [{"count": instances, "kind": "KIND_CPU"}]
+        self.control.load(self.name, configuration, deadline_s=180)
+
+    def driver(self, seed: int) -> Driver:
+        return Driver(self._target, logs=self._logs, seed=seed)
+
+    def send(
+        self, driver: Driver, load: ClosedLoad | OpenLoad, duration_s: float, protocol: Any = "http"
+    ) -> np.ndarray:
+        """All samples of a load that begins with an empty queue and ends with one."""
+        driver.level(Workload(protocol=protocol), load, request_timeout_s=TIMEOUT_S)
+        time.sleep(duration_s)
+        driver.pause(timeout_s=TIMEOUT_S)
+        samples, fared = driver.collect(0, 1)
+        assert fared.unsent == 0
+        assert set(samples["outcome"]) == {Outcome.OK}
+        return samples
+
+    def saturated_ms(self, driver: Driver) -> float:
+        """d: the time between two answers while the model is never idle."""
+        samples = self.send(driver, ClosedLoad(concurrency=3), SATURATED_S)
+        return between_answers_ms(samples, users=3)
+
+
+def between_answers_ms(samples: np.ndarray, users: int) -> float:
+    """1/X while all users are at work: not the first answers, and not those of the drain."""
+    done_ns = np.sort(samples["done_ns"])[users:-users]
+    return float((done_ns[-1] - done_ns[0]) / (len(done_ns) - 1) / 1e6)
+
+
+def predicted_ms(scheduled_ns: np.ndarray, d_ms: float) -> np.ndarray:
+    """Every response time by Lindley's recursion: who comes finds what the one before it left."""
+    between_ms = np.diff(scheduled_ns) / 1e6
+    waiting = [0.0]
+    for gap_ms in between_ms:
+        waiting.append(max(0.0, waiting[-1] + d_ms - gap_ms))
+    return np.array(waiting) + d_ms
+
+
+def response_ms(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """When requests were due (ns), in that order, and their response times."""
+    samples = np.sort(samples, order="scheduled_ns")
+    return samples["scheduled_ns"], (samples["done_ns"] - samples["scheduled_ns"]) / 1e6
+
+
+def side_by_side(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(work, items))
+
+
+def until_they_agree(measure: Callable[[], tuple[str, bool]]) -> None:
+    """Measure at most three times, all of it anew, until theory and measurement agree.
+
+    The bounds are not widened for a machine that stands still for half a second, which alone moves a mean
+    over 300 requests by 3 %; an instrument that is off is off each time.
+    """
+    for _ in range(ATTEMPTS):
+        said, agrees = measure()
+        log.info(said)
+        if agrees:
+            return
+    pytest.fail(f"not once in {ATTEMPTS} times; at last {said}")
+
+
+def test_every_response_time_is_that_of_lindleys_recursion(
+    server: Server, control: Control, tmp_path: Path
+) -> None:
+    """Poisson arrivals at three utilisations: the mean within 3 % over at least 300 requests."""
+    utilisations = (0.3, 0.5, 0.7)
+
+    def measure(number: int, attempt: int) -> tuple[str, bool]:
+        queue, utilisation = Queue(server, control, number, tmp_path), utilisations[number]
+        queue.load(100_000)
+        with queue.driver(seed=10 * attempt + number) as driver:
+            d_ms = queue.saturated_ms(driver)
+            load = OpenLoad(rate=utilisation / d_ms * 1e3, arrivals="poisson")
+            scheduled_ns, took_ms = response_ms(queue.send(driver, load, duration_s=125))
+        predicted = predicted_ms(scheduled_ns, d_ms)
+        ratio = took_ms.mean() / predicted.mean()
+        said = (
+            f"utilisation {utilisation}: d {d_ms:.2f} ms, {len(took_ms)} requests, predicted"
+            f" {predicted.mean():.2f} ms, measured {took_ms.mean():.2f} ms, ratio {ratio:.4f},"
+            f" median of the differences {np.median(took_ms - predicted):.2f} ms"
+        )
+        assert len(took_ms) >= 300, said
+        return said, abs(ratio - 1) <= 0.03
+
+    def work(number: int) -> None:
+        attempts = count()
+        until_they_agree(lambda: measure(number, next(attempts)))
+
+    side_by_side(work, range(len(utilisations)))
+
+
+def test_the_intervals_of_seeded_runs_hold_the_mean_of_an_m_d_1_queue(
+    server: Server, control: Control, tmp_path: Path
+) -> None:
+    """30 runs of 600 requests, in eight parts as passes are: at least 25 of the 95 % intervals."""
+    utilisation, requests, left_out, passes, rounds = 0.5, 630, 30, 8, 3
+
+    def measure(number: int) -> list[bool]:
+        queue = Queue(server, control, number, tmp_path)
+        queue.load(50_000)
+        with queue.driver(seed=number) as driver:
+            d_ms = queue.saturated_ms(driver)
+        truth_ms = d_ms * (1 + utilisation / (2 * (1 - utilisation)))
+        rate = utilisation / d_ms * 1e3
+        held = []
+        for again in range(rounds):
+            with queue.driver(seed=again * SIDE_BY_SIDE + number) as driver:
+                load = OpenLoad(rate=rate, arrivals="poisson")
+                samples = queue.send(driver, load, duration_s=1.15 * requests / rate)
+            took_ms = response_ms(samples)[1][left_out:requests]
+            assert len(took_ms) == requests - left_out
+            parts = np.array_split(took_ms, passes)
+            held.append(interval_of_passes([part.mean() for part in parts]).contains(truth_ms))
+        return held
+
+    held = list(chain.from_iterable(side_by_side(measure, range(SIDE_BY_SIDE))))
+    log.info("%d of %d intervals hold the mean", sum(held), len(held))
+    assert len(held) == 30
+    assert sum(held) >= 25
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("users", [2, 5])
+def test_a_closed_loop_has_the_throughput_and_latency_of_theory(
+    server: Server, control: Control, tmp_path: Path, users: int, protocol: str
+) -> None:
+    """X = 1/d and R = N·d within 2 %, d being the server's own time for a request at N = 1.
+
+    That time is measured where a request finds an idle model; where one waits already, Triton hands it
+    over a little sooner or later: 0.5 ms of 100 have been seen. So of the 2 % a quarter is d's own.
+    """
+    queue = Queue(server, control, 0, tmp_path)
+    queue.load(100_000)
+
+    def measure() -> tuple[str, bool]:
+        with queue.driver(seed=1) as driver:
+            before = control.snapshot(queue.name)
+            queue.send(driver, ClosedLoad(concurrency=1), SATURATED_S, protocol)
+            alone = difference(before, control.snapshot(queue.name))
+            samples = queue.send(driver, ClosedLoad(concurrency=users), SATURATED_S, protocol)
+        full = np.sort(samples, order="done_ns")[users:-users]
+        latency_ms = float((full["done_ns"] - full["sent_ns"]).mean() / 1e6)
+        d_ms = alone.success_ns / alone.success_count / 1e6
+        between_ms = between_answers_ms(samples, users)
+        off_x, off_r = d_ms / between_ms - 1, latency_ms / (users * d_ms) - 1
+        said = (
+            f"{protocol}, {users} users: d {d_ms:.2f} ms, 1/X {between_ms:.2f} ms (X {off_x:+.2%}),"
+            f" R {latency_ms:.2f} ms ({off_r:+.2%})"
+        )
+        assert d_ms >= 100, said
+        return said, abs(off_x) <= 0.02 and abs(off_r) <= 0.02
+
+    until_they_agree(measure)
+
+
+def test_64_users_of_grpc_are_64_requests_in_flight(
+    server: Server, control: Control, tmp_path: Path
+) -> None:
+    """The trap of 10 threads, as the server sees it: 64 instances sleep 200 ms each."""
+    users, sleep_ms = 64, 200
+    queue = Queue(server, control, 0, tmp_path)
+    queue.load(sleep_ms * 1000, instances=users)
+
+    def measure() -> tuple[str, bool]:
+        with queue.driver(seed=1) as driver:
+            workload = Workload(protocol="grpc")
+            driver.level(workload, ClosedLoad(concurrency=users), request_timeout_s=TIMEOUT_S)
+            time.sleep(2)
+            first = control.snapshot(queue.name)
+            time.sleep(20)
+            last = control.snapshot(queue.name)
+            samples, fared = driver.collect(first.edge_ns, last.edge_ns)
+        seen = difference(first, last)
+        in_flight = seen.success_ns / (seen.end_ns - seen.start_ns)
+        inside = samples[
+            (samples["done_ns"] >= first.edge_ns) & (samples["done_ns"] < last.edge_ns)
+        ]
+        latency_ms = float((inside["done_ns"] - inside["sent_ns"]).mean() / 1e6)
+        said = f"{in_flight:.1f} of {users} in flight, latency {latency_ms:.1f} ms"
+        assert set(inside["outcome"]) == {Outcome.OK}
+        assert fared.max_in_flight == users
+        return said, in_flight >= 0.95 * users and abs(latency_ms / sleep_ms - 1) <= 0.05
+
+    try:
+        until_they_agree(measure)
+    finally:
+        queue.load(sleep_ms * 1000)  # one instance again
