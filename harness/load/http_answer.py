@@ -164,9 +164,11 @@ def _json_answer(body: bytes) -> Answer:
             kind = numpy_type(output["datatype"])
             if kind is None:
                 raise ValueError(f"datatype {output['datatype']} in JSON")
-            data = np.asarray(output["data"]).astype(kind).tobytes()
+            # Where all outputs are empty, Triton does not say that any of the body is binary.
+            empty = output.get("parameters", {}).get("binary_data_size") == 0
+            data = b"" if empty else np.asarray(output["data"]).astype(kind).tobytes()
             shape = tuple(int(size) for size in output["shape"])
             outputs.append(Output(str(output["name"]), str(output["datatype"]), shape, data))
         return Answer(str(answer["model_name"]), tuple(outputs))
-    except (KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__} {error}") from error

@@ -52,6 +52,13 @@ def test_an_answer_all_in_json() -> None:
     assert parse_http(raw) == Answer("m", (Output("N", "INT32", (2,), data),))
 
 
+def test_outputs_of_no_bytes_are_outputs_of_no_bytes() -> None:
+    """As Triton 2.51 answers with the wrong NumPy: no part of the body is said to be binary."""
+    body = JSON.replace(b":8}", b":0}")
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    assert parse_http(raw) == Answer("m", (Output("OUT", "FP32", (1, 2), b""),))
+
+
 @pytest.mark.parametrize(
     ("raw", "outcome"),
     [
