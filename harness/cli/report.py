@@ -53,10 +53,11 @@ def report(
 
     [bold]Exit codes[/bold]: 0 done; 2 not a readable run; 3 a file cannot be written.
     """
+    from harness.analysis.contest import standings
     from harness.archive import open_run
     from harness.report import rebuild
 
     analysis, page = rebuild(open_run(run), output, anonymous=anonymise)
-    for line in analysis.headlines():
+    for line in (*analysis.headlines(), *standings(analysis)):
         out.print(line, markup=False)
     out.print(str(page), markup=False)

@@ -159,11 +159,12 @@ def _show(bar: Bar, task: TaskID, progress: Progress) -> None:
 def _conclude(directory: RunDirectory, code: int, *, check: bool) -> int:
     """Analyse and report what was measured; the last line printed is the report's path."""
     from harness.analysis import analyse
+    from harness.analysis.contest import standings
     from harness.report import write_report
 
     analysis = analyse(directory)
     page = write_report(directory, analysis)
-    for line in analysis.headlines():
+    for line in (*analysis.headlines(), *standings(analysis)):
         out.print(line, markup=False)
     out.print(str(page), markup=False)
     if code:

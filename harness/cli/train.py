@@ -150,9 +150,9 @@ def _train(settings: Settings, folder: Path) -> None:
     check_network(settings.network)
     check_replaceable(folder, RECORD)
     require("sklearn", "PIL", "onnx", "onnxruntime")
+    parts = split(prepare(settings), settings.seed)
     with note.status("loading TensorFlow"):
         load_keras()
-    parts = split(prepare(settings), settings.seed)
     trained = _fit(settings, parts)
     with note.status("writing the model"):
         record = write_model(folder, settings, parts, trained, finish=write_training_page)

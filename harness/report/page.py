@@ -107,7 +107,8 @@ def render_page(analysis: Analysis) -> str:
 def _head(analysis: Analysis) -> dict[str, Any]:
     """What stands above the answer."""
     record, results = analysis.record, analysis.results
-    models = " and ".join(dict.fromkeys(result.model for result in analysis.workloads))
+    *some, last = dict.fromkeys(result.model for result in analysis.workloads) or ("",)
+    models = f"{', '.join(some)} and {last}" if some else last
     valid = sum(result.valid for result in results)
     if valid == len(results):
         counted = f"All {number(valid)} points are valid." if valid > 1 else "The point is valid."
@@ -185,7 +186,7 @@ def _table_lead(points: int) -> str:
 
 def _contents(analysis: Analysis, sections: list[Section]) -> list[tuple[str, str]]:
     """Anchors and titles of what is on the page, in its order."""
-    shown = {section.id: section.short for section in sections if section.panels}
+    shown = {section.id: section.short for section in sections if section.panels or section.tables}
     drift = [("drift", shown.pop("drift"))] if "drift" in shown else []
     measured = bool(analysis.results)
     return [

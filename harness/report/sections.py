@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.report.batches import batch_panels
 from harness.report.breakdown import breakdown_panels
 from harness.report.cast import MOST_WORKLOADS
+from harness.report.contest import contest_panels, contest_tables
 from harness.report.drift import drift_panel
 from harness.report.heatmap import heat_panels
 from harness.report.percentiles import percentile_panels
 from harness.report.tradeoff import tradeoff_panels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.analysis.results import Analysis
     from harness.report.cast import Cast
     from harness.report.panels import Panel
@@ -33,9 +36,10 @@ class Section:
 
     Attributes:
         id, short, title, lead: its anchor, what the contents call it, its heading, and what it shows.
-        panels: the figures; a section without any is left out.
+        panels: the figures; a section without any, and without tables, is left out.
         legend: ``configurations``, ``parts``, ``hollow`` or nothing.
         size: how large the panels are: nothing, ``small`` or ``bars``.
+        tables: tables below the figures: caption, columns as (name, unit), and rows of cells.
     """
 
     id: str
@@ -45,6 +49,9 @@ class Section:
     panels: list[Panel]
     legend: str = ""
     size: str = ""
+    tables: list[tuple[str, Sequence[tuple[str, str]], list[tuple[str, ...]]]] = field(
+        default_factory=list
+    )
 
 
 def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Section]:
@@ -57,6 +64,16 @@ def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[S
     )
     slo = " The dashed line is the SLO." if analysis.slo.p99_s is not None else ""
     return [
+        Section(
+            "models",
+            "Models",
+            "Accuracy against throughput",
+            "Each mark is a model at its best configuration and load level, with its 95 % intervals both"
+            " ways; further right and further up is better. The dashed line joins the front: of these no"
+            " other model is as accurate and faster.",
+            contest_panels(analysis, sheet),
+            tables=contest_tables(analysis, cast),
+        ),
         Section(
             "tradeoff",
             "Trade-off",

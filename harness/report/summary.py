@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.contest import compete
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.analysis.contest import Contender
     from harness.analysis.results import (
         Analysis,
         Percentile,
@@ -51,6 +54,13 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         },
         "instrument": _instrument(record),
         "workloads": [_workload(workload) for workload in analysis.workloads],
+        "models": [
+            {
+                "workload": contest.workload.key,
+                "contenders": list(map(_contender, contest.contenders)),
+            }
+            for contest in compete(analysis)
+        ],
         "points": [_point(result) for result in analysis.results],
     }
 
@@ -94,6 +104,24 @@ def _ranked(ranked: RankedConfiguration) -> dict[str, Any]:
         "of_leader": _interval(ranked.behind),
         "tied": ranked.tied,
         "why_not": ranked.why_not or None,
+    }
+
+
+def _contender(contender: Contender) -> dict[str, Any]:
+    best = contender.best
+    return {
+        "model": contender.model,
+        "precision": contender.precision or None,
+        "parameters": contender.parameters,
+        "accuracy": _interval(contender.accuracy),
+        "judged_on": contender.judged_on or None,
+        "loss": contender.loss or None,
+        "point": best.key if best else None,
+        "throughput": _interval(best.throughput) if best else None,
+        "p99_ms": _interval(best.p99_ms) if best else None,
+        "of_fastest": _interval(contender.of_fastest),
+        "front": contender.front,
+        "why_not": contender.why_not or None,
     }
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64] | Sequence[float]
 
-__all__ = ["MIN_BATCHES", "Interval", "batch_means", "interval_of_passes", "paired_ratio"]
+__all__ = [
+    "MIN_BATCHES",
+    "Interval",
+    "batch_means",
+    "interval_of_passes",
+    "paired_ratio",
+    "share_interval",
+]
 
 MIN_BATCHES = 20
 
@@ -135,3 +142,21 @@ def paired_ratio(a: Floats, b: Floats, confidence: float = 0.95) -> Interval:
     both = (first > 0) & (second > 0) & np.isfinite(first) & np.isfinite(second)
     logs = interval_of_passes(np.log(first[both] / second[both]), confidence)
     return Interval(math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high))
+
+
+def share_interval(count: int, of: int, confidence: float = 0.95) -> Interval:
+    """The share ``count / of`` of independent cases, with Wilson's score interval.
+
+    It keeps within 0 and 1 and holds for shares near them, where the normal interval fails. Source:
+    Wilson, "Probable inference, the law of succession, and statistical inference", *JASA* 22 (1927).
+
+    Raises:
+        ValueError: there are no cases, or more of them counted than there are.
+    """
+    if not 0 <= count <= of or of < 1:
+        raise ValueError(f"{count} of {of} is no share")
+    share, z = count / of, float(ndtri(0.5 + confidence / 2))
+    middle = share + z**2 / (2 * of)
+    half = z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    low, high = ((middle + side * half) / (1 + z**2 / of) for side in (-1, 1))
+    return Interval(share, min(max(0.0, low), share), max(min(1.0, high), share))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +53,42 @@ def harness() -> Harness:
         )
         allowed = code if isinstance(code, tuple) else (code,)
         assert done.returncode in allowed, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def here() -> Harness:
+    """Run the same command within this process, for tests that would otherwise load TensorFlow anew each.
+
+    What a command does to its process (Ctrl-C, a full disk, a missing library) is shown by ``harness``.
+    """
+
+    def call(
+        *arguments: object, code: int = 0, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        from harness.cli import main
+
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        hook = sys.unraisablehook
+        words = list(map(str, arguments))
+        stdout, stderr = io.StringIO(), io.StringIO()
+        try:
+            with (
+                contextlib.chdir(cwd or Path.cwd()),
+                contextlib.redirect_stdout(stdout),
+                contextlib.redirect_stderr(stderr),
+                pytest.raises(SystemExit) as end,
+            ):
+                main(words)
+        finally:
+            sys.unraisablehook = hook
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        ended = int(end.value.code or 0)
+        done = subprocess.CompletedProcess(words, ended, stdout.getvalue(), stderr.getvalue())
+        assert ended == code, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done
 
     return call

@@ -50,13 +50,13 @@ def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_keras_file_and_a_saved_model_are_served(
-    harness: Harness, keras_file: Path, tmp_path: Path
+    here: Harness, keras_file: Path, tmp_path: Path
 ) -> None:
     root, logs = tmp_path / "models", tmp_path / "logs"
     logs.mkdir()
-    harness("export", "--keras", keras_file, "--output", root, *TWO_INPUTS)
+    here("export", "--keras", keras_file, "--output", root, *TWO_INPUTS)
     saved = keras_file.parent / "saved"
-    harness("export", "--saved-model", saved, "--output", root, *TWO_INPUTS)
+    here("export", "--saved-model", saved, "--output", root, *TWO_INPUTS)
     run_id = f"test-{uuid.uuid4().hex[:8]}"
     models = {name: open_model(root, name) for name in ("two", "saved")}
     assert {tensor["name"] for tensor in models["two"].configuration["output"]} == {
@@ -137,14 +137,14 @@ def test_a_keras_file_and_a_saved_model_are_served(
     ],
 )
 def test_every_backend_s_form_is_proved_and_reads_back(
-    harness: Harness,
+    here: Harness,
     trained: Path,
     tmp_path: Path,
     options: tuple[Any, ...],
     weights: str,
     wanted: dict[str, Any],
 ) -> None:
-    harness("export", "--source", trained, "--output", tmp_path, *options)
+    here("export", "--source", trained, "--output", tmp_path, *options)
     model = open_model(tmp_path, "cnn")
     assert {key: model.configuration.get(key) for key in wanted} == wanted
     assert [path.name for path in (model.folder / "1").iterdir()] == [weights]
@@ -155,7 +155,7 @@ def test_every_backend_s_form_is_proved_and_reads_back(
 
 
 def test_pictures_are_the_load_of_a_user_s_own_model(
-    harness: Harness, trained: Path, tmp_path: Path
+    here: Harness, trained: Path, tmp_path: Path
 ) -> None:
     """The trained network as if it came from somewhere else, its data as a folder a class."""
     from PIL import Image
@@ -168,7 +168,7 @@ def test_pictures_are_the_load_of_a_user_s_own_model(
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.round(reference.inputs["image"][place, :, :, 0] * 255).astype(np.uint8)
         Image.fromarray(pixels).save(path)
-    harness("export", "--onnx", trained / "model.onnx", "--name", "own", "--data", folder, "--output", tmp_path / "models")  # fmt: skip
+    here("export", "--onnx", trained / "model.onnx", "--name", "own", "--data", folder, "--output", tmp_path / "models")  # fmt: skip
     model = open_model(tmp_path / "models", "own")
     assert model.reference is not None
     stored = read_reference(model.reference)
@@ -179,17 +179,17 @@ def test_pictures_are_the_load_of_a_user_s_own_model(
     assert model.record["accuracy"] == pytest.approx(right, abs=0.03)
 
 
-def test_an_opset_is_converted_to_and_proved(harness: Harness, tmp_path: Path) -> None:
+def test_an_opset_is_converted_to_and_proved(here: Harness, tmp_path: Path) -> None:
     file = onnx_models.linear(tmp_path / "linear.onnx")
-    harness("export", "--onnx", file, "--opset", 13, "--output", tmp_path / "models")
+    here("export", "--onnx", file, "--opset", 13, "--output", tmp_path / "models")
     record = open_model(tmp_path / "models", "linear").record
     assert record["opset"] == 13
     assert record["source"] == str(file)
 
 
-def test_what_loses_too_much_is_refused(harness: Harness, tmp_path: Path) -> None:
+def test_what_loses_too_much_is_refused(here: Harness, tmp_path: Path) -> None:
     file = onnx_models.narrow(tmp_path / "narrow.onnx")
-    done = harness("export", "--onnx", file, "--precision", "int8", "--output", tmp_path / "models", code=2)  # fmt: skip
+    done = here("export", "--onnx", file, "--precision", "int8", "--output", tmp_path / "models", code=2)  # fmt: skip
     assert "int8 loses" in done.stderr
     assert "(agreement over" in done.stderr
     assert "--max-accuracy-loss" in done.stderr
@@ -197,7 +197,7 @@ def test_what_loses_too_much_is_refused(harness: Harness, tmp_path: Path) -> Non
 
 
 def test_what_keras_and_tensorflow_cannot_load_is_refused_in_one_sentence(
-    harness: Harness, tmp_path: Path
+    here: Harness, tmp_path: Path
 ) -> None:
     import tensorflow as tf
 
@@ -218,7 +218,7 @@ def test_what_keras_and_tensorflow_cannot_load_is_refused_in_one_sentence(
         ("--saved-model", empty, "no SavedModel"),
         ("--saved-model", bare, "has no signature serving_default"),
     ):
-        done = harness("export", option, path, "--output", tmp_path / "models", code=2)
+        done = here("export", option, path, "--output", tmp_path / "models", code=2)
         said = done.stderr.strip()
         assert said.startswith(f"error: {path}: "), said
         assert sentence in said

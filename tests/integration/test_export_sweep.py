@@ -26,17 +26,17 @@ slo: {p99: 5s, errors: 0}
 
 
 def test_models_of_every_kind_are_swept_and_checked(
-    harness: Harness, trained: Path, tmp_path: Path
+    here: Harness, harness: Harness, trained: Path, tmp_path: Path
 ) -> None:
     root, scenario = tmp_path / "models", tmp_path / "models.yaml"
-    harness("export", "--source", trained, "--name", "cnn", "--output", root)
+    here("export", "--source", trained, "--name", "cnn", "--output", root)
     for precision in ("int8", "float16"):
-        harness("export", "--source", trained, "--name", f"cnn_{precision}", "--precision", precision, "--max-accuracy-loss", 0.05, "--output", root)  # fmt: skip
+        here("export", "--source", trained, "--name", f"cnn_{precision}", "--precision", precision, "--max-accuracy-loss", 0.05, "--output", root)  # fmt: skip
     lookup = onnx_models.lookup(tmp_path / "lookup.onnx")
     shape = ("--shape", "tokens=7", "--range", f"tokens=0:{onnx_models.VOCABULARY}")
-    harness("export", "--onnx", lookup, *shape, "--output", root)
+    here("export", "--onnx", lookup, *shape, "--output", root)
     unbatched = onnx_models.unbatched(tmp_path / "unbatched.onnx")
-    harness("export", "--onnx", unbatched, "--output", root)
+    here("export", "--onnx", unbatched, "--output", root)
     scenario.write_text(SCENARIO)
     # A busy machine may leave no point valid; whether every answer was right it does not change.
     done = harness("run", scenario, "--models", root, "--output", tmp_path / "reports", code=(0, 4))

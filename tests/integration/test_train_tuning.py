@@ -65,24 +65,24 @@ def test_tuning_finds_the_better_rate_with_its_spread_and_its_cost(tuned: Path) 
     assert "<h1>cnn_small reaches" in (tuned / "index.html").read_text()
 
 
-def test_the_best_settings_train(harness: Harness, tuned: Path, tmp_path: Path) -> None:
-    harness("train", "--config", tuned / "best.yaml", "--output", tmp_path / "best")
+def test_the_best_settings_train(here: Harness, tuned: Path, tmp_path: Path) -> None:
+    here("train", "--config", tuned / "best.yaml", "--output", tmp_path / "best")
     settings = read_record(tmp_path / "best").settings
     assert settings.model_dump(mode="json") == read(tuned)["candidates"][0]["settings"]
 
 
 def test_finished_fits_are_not_repeated_and_new_ones_are_added(
-    harness: Harness, tuned: Path, tmp_path: Path
+    here: Harness, tuned: Path, tmp_path: Path
 ) -> None:
     fits = (tuned / "fits.jsonl").read_bytes()
     (tmp_path / "fits.jsonl").write_bytes(fits)
-    done = harness("tune", *SMALL, "--output", tmp_path)
+    done = here("tune", *SMALL, "--output", tmp_path)
     assert "4 fits" in done.stdout
     assert "4 of them done before" in done.stdout
     assert (tmp_path / "fits.jsonl").read_bytes() == fits
     assert judged(tmp_path) == judged(tuned)
     # Another seed is another fit, even of the same candidate.
-    harness("tune", *SMALL, "--learning-rate", 0.01, "--seed", 8, "--output", tmp_path)
+    here("tune", *SMALL, "--learning-rate", 0.01, "--seed", 8, "--output", tmp_path)
     assert len((tmp_path / "fits.jsonl").read_bytes().splitlines()) == 6
 
 
@@ -109,12 +109,12 @@ def test_interrupted_and_continued_it_finds_the_same(tuned: Path, tmp_path: Path
 
 
 def test_a_class_with_one_example_and_five_folds_is_one_sentence(
-    harness: Harness, tmp_path: Path
+    here: Harness, tmp_path: Path
 ) -> None:
     labels = np.arange(60) % 2
     labels[7] = 2
     np.savez(tmp_path / "bad.npz", x=np.zeros((60, 28, 28)), y=labels)
-    done = harness("tune", "--data", "bad.npz", "--folds", 5, cwd=tmp_path, code=2)
+    done = here("tune", "--data", "bad.npz", "--folds", 5, cwd=tmp_path, code=2)
     assert done.stderr.strip().splitlines()[-1] == (
         "error: bad.npz: class '2' has 1 usable example, at least 10 are needed to train, validate"
         " and test. Add examples of it or leave the class out."
@@ -122,10 +122,10 @@ def test_a_class_with_one_example_and_five_folds_is_one_sentence(
     assert [child.name for child in tmp_path.iterdir()] == ["bad.npz"]
 
 
-def test_more_folds_than_a_class_has_examples_is_refused(harness: Harness, tmp_path: Path) -> None:
+def test_more_folds_than_a_class_has_examples_is_refused(here: Harness, tmp_path: Path) -> None:
     labels = np.arange(60) // 49
     np.savez(tmp_path / "bad.npz", x=np.zeros((60, 28, 28)), y=labels)
-    done = harness("tune", "--data", "bad.npz", "--folds", 10, cwd=tmp_path, code=2)
+    done = here("tune", "--data", "bad.npz", "--folds", 10, cwd=tmp_path, code=2)
     assert "class '1' has 9 usable examples, fewer than the 10 folds" in done.stderr
 
 
@@ -140,9 +140,9 @@ def test_more_folds_than_a_class_has_examples_is_refused(harness: Harness, tmp_p
     ],
 )
 def test_bad_options_are_one_sentence_and_nothing_is_written(
-    harness: Harness, tmp_path: Path, options: tuple[str, ...], sentence: str
+    here: Harness, tmp_path: Path, options: tuple[str, ...], sentence: str
 ) -> None:
-    done = harness("tune", *options, cwd=tmp_path, code=2)
+    done = here("tune", *options, cwd=tmp_path, code=2)
     assert sentence in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -192,7 +192,7 @@ def test_the_memory_of_a_fit_is_its_own_and_grows_with_the_batch(tmp_path: Path)
     from harness.models.settings import Settings
 
     ballast = np.ones(2**27)  # a gibibyte of this process, which must not be counted
-    small = measure_fit(Settings(epochs=2, batch_size=8))
+    small = measure_fit(Settings(epochs=2, batch_size=32))
     large = measure_fit(Settings(epochs=2, batch_size=512))
     assert large.fit_bytes > small.fit_bytes + 40 * 2**20
     assert large.peak_bytes < 2 * small.peak_bytes
