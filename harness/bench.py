@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from harness.point import ServerConfiguration
+    from harness.point import Load, ServerConfiguration
     from harness.repository.exported import ExportedModel
     from harness.scenario import Scenario
     from harness.servers.control import Control
@@ -54,6 +54,9 @@ __all__ = ["Bench", "Measured", "open_bench"]
 WATCH_INTERVAL_S = 0.2
 # How often the warm-up is judged, in seconds.
 SETTLE_INTERVAL_S = 0.1
+# How often one looks whether a shape that has come to its end is answered, and for how long at most.
+SETTLE_NS = 10_000_000
+TAIL_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ class Bench:
         seen["warmup_reason"] = self._settle()
         first = self._snapshot(model)
         start_ns = seen["window_start_ns"] = first.edge_ns if first else time.monotonic_ns()
-        self._watch(start_ns + round(measure.window_s * 1e9))
+        self._pass(point.load, start_ns, seen)
         last = self._snapshot(model)
         end_ns = seen["window_end_ns"] = last.edge_ns if last else time.monotonic_ns()
         if first and last:
@@ -209,6 +212,18 @@ class Bench:
     def _snapshot(self, model: str) -> Snapshot | None:
         """The server's statistics now; ``None`` of a server that keeps none."""
         return self.control.snapshot(model) if self.server.offers.statistics else None
+
+    def _pass(self, load: Load, start_ns: int, seen: dict[str, Any]) -> None:
+        """Let the window pass: as long as the scenario or the load says, or until a shape is answered."""
+        if load.kind != "shaped":
+            window_s = load.duration_s or self.scenario.measure.window_s
+            self._watch(start_ns + round(window_s * 1e9))
+            return
+        seen["shape_start_ns"] = start_ns = self.driver.launch()
+        end_ns = start_ns + round(load.duration_s * 1e9)
+        self._watch(end_ns)
+        while self.driver.left() and time.monotonic_ns() < end_ns + TAIL_NS:
+            self._watch(time.monotonic_ns() + SETTLE_NS)
 
     def _settle(self) -> str:
         """Wait until the warm-up has passed, and say how that was judged."""

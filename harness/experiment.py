@@ -245,7 +245,7 @@ def _calibrate(plan: Plan, bench: Bench) -> dict[str, Any]:
     if not (offers.model_control and offers.statistics):
         return {"calibration": None}  # a note of the plan says what it does not offer
     workloads = list(dict.fromkeys(point.workload for point in plan.points))
-    users = max(plan.scenario.sweep.concurrency or (MOST_PROVED,))
+    users = plan.scenario.sweep.most_users or MOST_PROVED
     try:
         return {"calibration": calibrate(bench, next(iter(plan.models)), workloads, users)}
     except EnvironmentFailedError as error:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 __all__ = [
+    "MOST_IN_FLIGHT",
     "ClosedLoad",
     "DynamicBatching",
     "Frozen",
@@ -15,11 +25,16 @@ __all__ = [
     "Point",
     "Precision",
     "ServerConfiguration",
+    "ShapedLoad",
+    "Stretch",
     "Workload",
     "variant_name",
 ]
 
 Precision = Literal["float32", "float16", "int8"]
+
+# The cap on requests in flight of an open loop, unless another one is given.
+MOST_IN_FLIGHT = 256
 
 
 def variant_name(model: str, precision: Precision) -> str:
@@ -126,38 +141,119 @@ class Workload(Frozen):
 
 
 class ClosedLoad(Frozen):
-    """A closed loop: ``concurrency`` users, each sending as soon as it has its answer."""
+    """A closed loop: ``concurrency`` users, each sending as soon as it has its answer.
+
+    Attributes:
+        concurrency: the users.
+        duration_s: length of the window where it is not the scenario's: of a soak.
+    """
 
     kind: Literal["closed"] = "closed"
     concurrency: PositiveInt
+    duration_s: PositiveFloat | None = None
 
     @property
     def key(self) -> str:
         """A short unique name, such as ``c16``."""
-        return f"c{self.concurrency}"
+        return f"c{self.concurrency}{_soak(self.duration_s)}"
 
 
-class OpenLoad(Frozen):
-    """An open loop: requests are due at scheduled times, whatever the others do.
+class _Scheduled(Frozen):
+    """What loads have in common whose requests are due at scheduled times, whatever the others do.
 
     Attributes:
         rate: mean arrivals, in requests per second.
-        arrivals: ``poisson`` (exponential gaps) or ``constant`` (equal gaps).
+        arrivals: ``poisson`` (exponential gaps), ``constant`` (equal gaps) or ``replayed``.
         max_in_flight: cap on requests in flight; what is due beyond it waits, and that is counted.
     """
 
-    kind: Literal["open"] = "open"
     rate: PositiveFloat
+    max_in_flight: PositiveInt = MOST_IN_FLIGHT
+
+    @property
+    def _cap(self) -> str:
+        return "" if self.max_in_flight == MOST_IN_FLIGHT else f"-cap{self.max_in_flight}"
+
+
+class OpenLoad(_Scheduled):
+    """An open loop at one mean rate; ``duration_s`` as in :class:`ClosedLoad`."""
+
+    kind: Literal["open"] = "open"
     arrivals: Literal["poisson", "constant"] = "poisson"
-    max_in_flight: PositiveInt = 256
+    duration_s: PositiveFloat | None = None
 
     @property
     def key(self) -> str:
         """A short unique name, such as ``poisson200``."""
-        return f"{self.arrivals}{self.rate:g}"
+        return f"{self.arrivals}{self.rate:g}{_soak(self.duration_s)}{self._cap}"
 
 
-Load = Annotated[ClosedLoad | OpenLoad, Field(discriminator="kind")]
+class Stretch(Frozen):
+    """A stretch of time in which the rate changes linearly, in requests per second."""
+
+    duration_s: PositiveFloat
+    rate_start: NonNegativeFloat
+    rate_end: NonNegativeFloat
+
+
+class ShapedLoad(_Scheduled):
+    """An open loop whose rate changes over time; its window covers the whole shape, which has an end.
+
+    Attributes:
+        name: its short name, such as ``ramp50-400-10s``.
+        shape: which kind of shape it is.
+        duration_s: from the beginning of the shape to its end.
+        stretches: the rate over time, one after the other; none of a replay.
+        repeat: all stretches are repeated until the end.
+        requests: how many are due, of a replay; else that follows from the stretches.
+        speed: how many times as fast as recorded a replay goes.
+        sha256: of the replayed file.
+        path: of the replayed file while it is measured; no part of the archive.
+    """
+
+    kind: Literal["shaped"] = "shaped"
+    shape: Literal["steps", "ramp", "spike", "burst", "replay"]
+    name: str
+    arrivals: Literal["poisson", "constant", "replayed"] = "poisson"
+    duration_s: PositiveFloat
+    stretches: tuple[Stretch, ...] = ()
+    repeat: bool = False
+    requests: PositiveInt | None = None
+    speed: PositiveFloat = 1.0
+    sha256: str = ""
+    path: Path | None = Field(default=None, exclude=True)
+
+    @property
+    def key(self) -> str:
+        """A short unique name, such as ``ramp50-400-10s-constant``."""
+        gaps = "-constant" if self.arrivals == "constant" else ""
+        return f"{self.name}{gaps}{self._cap}"
+
+    @property
+    def first_rate(self) -> float:
+        """The rate at which it begins, at which a server can be warmed up; of a replay, its mean."""
+        return self.stretches[0].rate_start if self.stretches else self.rate
+
+    def rate_at(self, moment_s: float) -> float:
+        """The rate that is due at a moment after the shape's beginning; of a replay, its mean."""
+        if not self.stretches:
+            return self.rate
+        left = moment_s
+        if self.repeat:
+            left %= sum(stretch.duration_s for stretch in self.stretches)
+        for stretch in self.stretches:
+            if left < stretch.duration_s:
+                change = stretch.rate_end - stretch.rate_start
+                return stretch.rate_start + change * left / stretch.duration_s
+            left -= stretch.duration_s
+        return self.stretches[-1].rate_end
+
+
+def _soak(duration_s: float | None) -> str:
+    return "" if duration_s is None else f"-soak{duration_s:g}s"
+
+
+Load = Annotated[ClosedLoad | OpenLoad | ShapedLoad, Field(discriminator="kind")]
 
 
 class Point(Frozen):

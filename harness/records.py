@@ -151,7 +151,8 @@ class TrialRecord(Frozen):
     ``requested`` and ``effective`` are model configurations as JSON objects with the proto's names;
     ``differences`` says in words where the effective one is not what was asked for. ``failure`` says what
     broke the trial (its samples up to then are kept), ``None`` where nothing did. Windows are
-    CLOCK_MONOTONIC in ns, ``None`` where the trial broke before its window.
+    CLOCK_MONOTONIC in ns, ``None`` where the trial broke before its window. ``shape_start_ns`` is where the load's shape
+    began, ``None`` where it has none.
     """
 
     index: int
@@ -165,6 +166,7 @@ class TrialRecord(Frozen):
     level_start_ns: int | None = None
     window_start_ns: int | None = None
     window_end_ns: int | None = None
+    shape_start_ns: int | None = None
     warmup_reason: str = ""
     statistics: StatisticsWindow | None = None
     statistics_note: str = ""

@@ -6,7 +6,7 @@ spelling.
 
 from __future__ import annotations
 
-import difflib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
@@ -14,7 +14,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -22,14 +21,25 @@ from pydantic import (
 )
 
 from harness.errors import UsageError
-from harness.point import DynamicBatching, Frozen, Precision, variant_name
+from harness.point import (
+    MOST_IN_FLIGHT,
+    ClosedLoad,
+    DynamicBatching,
+    Frozen,
+    OpenLoad,
+    Precision,
+    variant_name,
+)
+from harness.presets import Preset, with_preset
+from harness.scenario_text import child, nearest, refuse_repeated_keys, which_kind
 from harness.server_spec import ServerSpec
-from harness.units import Fraction, Seconds, WithUnits, listed, short_name
+from harness.shapes import LoadModel, keys_of
+from harness.units import Fraction, Rate, Seconds, WithUnits, listed, short_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydantic_core import ErrorDetails
+
+    from harness.point import Load
 
 __all__ = [
     "Measure",
@@ -63,6 +73,7 @@ class Sweep(Frozen):
 
     ``max_batch_size`` left out means the exported model's own. ``precision`` left out means the models as
     they are called; else each of them in each precision, as ``harness export --precision`` calls it.
+    ``concurrency``, ``rate`` and ``load`` are load levels; ``preset`` fills in those of an MLPerf scenario.
     ``kind`` is where instances run; ``gpus``
     lists the devices of the ``gpu`` kind, such as ``[0, 1]``, or several such lists to compare:
     ``[[0], [0, 1]]``. Left out, instances run on every GPU; ``instances`` counts those of each.
@@ -78,10 +89,17 @@ class Sweep(Frozen):
     max_batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] | None = None
     protocol: Annotated[tuple[Literal["http", "grpc"], ...], BeforeValidator(listed)] = ("http",)
     batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] = (1,)
+    preset: Preset | None = None
     concurrency: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] | None = None
-    rate: Annotated[tuple[PositiveFloat, ...], BeforeValidator(listed)] | None = None
+    rate: Annotated[tuple[Rate, ...], BeforeValidator(listed)] | None = None
+    load: Annotated[tuple[LoadModel, ...], BeforeValidator(listed)] | None = None
     arrivals: Literal["poisson", "constant"] = "poisson"
-    max_in_flight: PositiveInt = 256
+    max_in_flight: PositiveInt = MOST_IN_FLIGHT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, data: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
+        return with_preset(data) if isinstance(data, dict) else data
 
     @field_validator("*")
     @classmethod
@@ -95,9 +113,29 @@ class Sweep(Frozen):
 
     @model_validator(mode="after")
     def _loaded(self) -> Self:
-        if self.concurrency is None and self.rate is None:
-            raise ValueError("no load: give concurrency (a closed loop) or rate (an open loop)")
+        if self.concurrency is None and self.rate is None and self.load is None:
+            raise ValueError(
+                "no load: give concurrency (a closed loop), rate (an open loop) or load (a shape)"
+            )
         return self
+
+    @property
+    def most_users(self) -> int | None:
+        """The largest concurrency of its closed loops; ``None`` without any."""
+        return max((load.concurrency for load in self.loads if load.kind == "closed"), default=None)
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """Every load level: closed loops, open loops, and what ``load`` says."""
+        cap = self.max_in_flight
+        return (
+            *(ClosedLoad(concurrency=users) for users in self.concurrency or ()),
+            *(
+                OpenLoad(rate=rate, arrivals=self.arrivals, max_in_flight=cap)
+                for rate in self.rate or ()
+            ),
+            *(model.load(self.arrivals, cap) for model in self.load or ()),
+        )
 
     @model_validator(mode="after")
     def _placed(self) -> Self:
@@ -200,18 +238,21 @@ def read_scenario(path: Path) -> tuple[Scenario, str]:
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError("the scenario is not UTF-8 text", where=str(path)) from error
-    return parse_scenario(text, name=path.stem, where=str(path)), text
+    scenario = parse_scenario(text, name=path.stem, where=str(path), folder=path.parent)
+    return scenario, text
 
 
-def parse_scenario(text: str, *, name: str, where: str) -> Scenario:
+def parse_scenario(text: str, *, name: str, where: str, folder: Path | None = None) -> Scenario:
     """Parse the text of a scenario; ``where`` names it in errors.
+
+    Files that it names lie relative to ``folder``, by default the current one.
 
     Raises:
         UsageError: it is wrong, with the line and the way out.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeated_keys(root, where)
+        refuse_repeated_keys(root, where)
         data = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -225,28 +266,10 @@ def parse_scenario(text: str, *, name: str, where: str) -> Scenario:
             remedy="Start from scenarios/quickstart.yaml",
         )
     try:
-        return Scenario.model_validate({"name": name, **data})
+        context = {"folder": folder or Path()}
+        return Scenario.model_validate({"name": name, **data}, context=context)
     except ValidationError as error:
         raise _explain(error.errors()[0], root, where) from error
-
-
-def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
-    """YAML would silently keep the last of two equal keys."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated_keys(item, where)
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise UsageError(
-                    f"{key.value} stands twice (first on line {seen[key.value]})",
-                    where=f"{where}:{line}",
-                    remedy="Keep one of them",
-                )
-            seen[key.value] = line
-            _refuse_repeated_keys(value, where)
 
 
 def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> UsageError:
@@ -254,7 +277,7 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
     path = [str(part) for part in problem["loc"]]
     node, line, keys = root, 1, list[str]()
     for part in path:
-        found = _child(node, part)
+        found = child(node, part)
         if found is None:
             continue  # a union's branch or a missing key: the enclosing place is the best there is
         node, line = found
@@ -264,11 +287,12 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
     remedy = None
     if problem["type"] == "extra_forbidden":
         right = _keys_beside(path[:-1])
-        close = difflib.get_close_matches(path[-1], right, n=1)
         message = "unknown key"
-        remedy = f"Did you mean {close[0]}?" if close else "Known here: " + ", ".join(right)
+        remedy = nearest(path[-1], right)
+    elif problem["type"].startswith("union_tag_"):
+        message, remedy = which_kind(problem)
     elif problem["type"] == "missing":
-        message = f"{path[-1]} is missing"
+        message = f"{short_name(path[-1])} is missing"
     elif problem["type"] == "other_kind":
         remedy = f"Leave it out, or say kind: {problem['ctx']['having']}"
     elif problem["type"] == "written_secret":
@@ -283,18 +307,6 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
     )
 
 
-def _child(node: yaml.Node | None, part: str) -> tuple[yaml.Node, int] | None:
-    """The value under a key or index and the line it stands on; ``window_s`` is found as ``window``."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value in (part, short_name(part)):
-                return value, key.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
-        item = node.value[int(part)]
-        return item, item.start_mark.line + 1
-    return None
-
-
 def _keys_beside(path: list[str]) -> list[str]:
     """The keys that are known at ``path``, as a user writes them."""
     kinds: dict[str, type[Frozen]] = {
@@ -306,5 +318,7 @@ def _keys_beside(path: list[str]) -> list[str]:
     kind: type[Frozen] = kinds.get(path[0], Scenario) if path else Scenario
     if "dynamic_batching" in path:
         kind = DynamicBatching
+    if path[:2] == ["sweep", "load"] and len(path) > 3:
+        return keys_of(path[3])
     fields = list(kind.model_fields)
     return [short_name(name) for name in fields] if issubclass(kind, WithUnits) else fields

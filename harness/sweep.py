@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby, product
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UsageError
-from harness.point import ClosedLoad, OpenLoad, Point, ServerConfiguration, Workload
+from harness.point import Point, ServerConfiguration, Workload
 from harness.statistics.quantiles import quantile_interval
 from harness.statistics.stopping import on_target
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from harness.point import Load
     from harness.scenario import Measure, Scenario
 
 __all__ = [
@@ -83,11 +83,14 @@ def sweep_points(
         UsageError: more than :data:`MOST_POINTS` points, or a client batch that a model cannot take.
     """
     sweep = scenario.sweep
-    loads: list[Load] = [ClosedLoad(concurrency=users) for users in sweep.concurrency or ()]
-    loads += [
-        OpenLoad(rate=rate, arrivals=sweep.arrivals, max_in_flight=sweep.max_in_flight)
-        for rate in sweep.rate or ()
-    ]
+    loads = sweep.loads
+    for key, count in Counter(load.key for load in loads).items():
+        if count > 1:
+            raise UsageError(
+                f"{count} of its loads are the same: {key}",
+                where=f"scenario {scenario.name}, sweep",
+                remedy="Keep one of them",
+            )
     placements = [
         (kind, gpus)
         for kind in sweep.kind
@@ -177,15 +180,20 @@ def plan_pass(points: Iterable[Point], pass_index: int, seed: int) -> list[Plann
     return [PlannedTrial(pass_index, point) for block in blocks for point in block]
 
 
-def sentinel(points: Sequence[Point]) -> Point:
-    """The point that is measured again and again to show drift: the middle load of the first workload."""
+def sentinel(points: Sequence[Point]) -> Point | None:
+    """The point that is measured again and again to show drift: the middle load of the first workload.
+
+    A load with a length of its own, such as a soak, would take too long for that; ``None`` without others.
+    """
     first = points[0]
     alike = [
         point
         for point in points
-        if point.configuration == first.configuration and point.workload == first.workload
+        if point.configuration == first.configuration
+        and point.workload == first.workload
+        and point.load.duration_s is None
     ]
-    return alike[len(alike) // 2]
+    return alike[len(alike) // 2] if alike else None
 
 
 def schedule(
@@ -231,5 +239,6 @@ def estimate_s(trials: Iterable[PlannedTrial], measure: Measure) -> float:
     """How long ``trials`` will take in seconds, as far as one can say before measuring."""
     planned = list(trials)
     blocks = sum(1 for _ in groupby(planned, key=lambda trial: trial.point.configuration.key))
-    each = measure.window_s + measure.warmup_min_s + TRIAL_OVERHEAD_S
-    return len(planned) * each + blocks * RECONFIGURATION_S
+    windows_s = sum(trial.point.load.duration_s or measure.window_s for trial in planned)
+    each_s = measure.warmup_min_s + TRIAL_OVERHEAD_S
+    return windows_s + len(planned) * each_s + blocks * RECONFIGURATION_S

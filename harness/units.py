@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.point import Frozen
 
-__all__ = ["Fraction", "Seconds", "WithUnits", "listed", "short_name"]
+__all__ = ["Fraction", "Rate", "Seconds", "WithUnits", "listed", "short_name"]
 
 UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 UNITS_BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -29,6 +29,7 @@ def listed(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, allow_inf_nan=False)]
 

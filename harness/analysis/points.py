@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.analysis.course import course_of
 from harness.analysis.metrics import pool_metrics
 from harness.analysis.results import Arrivals, Breakdown, Percentile, PointResult
 from harness.analysis.sections import sections_of, serial_correlation
-from harness.point import ClosedLoad, OpenLoad
+from harness.point import ClosedLoad
 from harness.statistics.counts import quantile_is_supported, samples_needed
 from harness.statistics.intervals import Interval, interval_of_passes
 from harness.statistics.quantiles import quantile_interval
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from harness.analysis.sections import Section
     from harness.analysis.trial import TrialMeasures
-    from harness.point import Point
+    from harness.point import OpenLoad, Point, ShapedLoad
     from harness.records import Outcome, StatisticsWindow
     from harness.scenario import Slo
 
@@ -105,7 +106,8 @@ def pool(trials: Sequence[TrialMeasures], backend: str, slo: Slo) -> PointResult
         metrics=pool_metrics([trial.metrics for trial in whole]),
         concurrency_seen=requests / window_s * cycle_ms / 1e3 if cycle_ms is not None else None,
         serial_correlation=serial_correlation(sections) if len(whole) == 1 else math.nan,
-        arrivals=_arrivals(whole, point.load) if isinstance(point.load, OpenLoad) else None,
+        course=course_of(whole, point.load) if point.load.kind == "shaped" else (),
+        arrivals=None if isinstance(point.load, ClosedLoad) else _arrivals(whole, point.load),
     )
     statistics = [trial.record.statistics for trial in whole if trial.record.statistics]
     if not statistics or len(statistics) < len(whole):
@@ -129,13 +131,17 @@ def _failure_ms(trials: Sequence[TrialMeasures]) -> dict[Outcome, float]:
     return {kind: float(np.concatenate(parts).mean()) for kind, parts in sorted(taken.items())}
 
 
-def _arrivals(trials: Sequence[TrialMeasures], load: OpenLoad) -> Arrivals | None:
-    """What became of an open load's schedule."""
+def _arrivals(trials: Sequence[TrialMeasures], load: OpenLoad | ShapedLoad) -> Arrivals | None:
+    """What became of an open load's schedule.
+
+    The window of a shape lasts until its last request is answered, and what it offers is spread over that.
+    """
     if not trials:
         return None
     window_s = sum(trial.window_s for trial in trials)
+    share = load.duration_s * len(trials) / window_s if load.kind == "shaped" else 1.0
     return Arrivals(
-        offered_rps=load.rate,
+        offered_rps=load.rate * share,
         due_rps=sum(trial.due for trial in trials) / window_s,
         sent_rps=sum(trial.sent for trial in trials) / window_s,
         achieved_rps=sum(trial.requests for trial in trials) / window_s,

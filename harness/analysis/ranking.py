@@ -162,6 +162,8 @@ def load_label(result: PointResult) -> str:
     load = result.point.load
     if isinstance(load, ClosedLoad):
         return f"concurrency {load.concurrency}"
+    if load.kind == "shaped":
+        return load.key
     return f"{load.rate:g} requests/s"
 
 

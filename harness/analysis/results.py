@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from harness.analysis.course import Slice
     from harness.point import Point, ServerConfiguration, Workload
     from harness.records import RunRecord, TrialRecord
     from harness.scenario import Measure, Slo
@@ -142,6 +143,7 @@ class PointResult:
         ceiling_share: requests per second over what the load generator could do on this server with this
             workload; ``None`` where that was not measured.
         arrivals: what became of the schedule; ``None`` in a closed loop.
+        course: how a load with a shape went over time; empty of any other.
         serial_correlation: of the batches where there is one long window; NaN with several passes.
         verdict: what to think of the point, the worst finding first.
         reasons: in words, the worst first; a valid point may have one too, such as a missed target.
@@ -175,6 +177,7 @@ class PointResult:
     server_requests: int | None = None
     ceiling_share: float | None = None
     arrivals: Arrivals | None = None
+    course: tuple[Slice, ...] = ()
     serial_correlation: float = math.nan
     verdict: Verdict = Verdict.VALID
     reasons: tuple[str, ...] = ()

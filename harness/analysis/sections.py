@@ -57,7 +57,8 @@ class Section:
 
 def sections_of(trials: Sequence[TrialMeasures]) -> list[Section]:
     """The sections of a point's whole trials: its passes, or the batches of its only one."""
-    if len(trials) != 1:
+    shaped = any(trial.record.point.load.kind == "shaped" for trial in trials)
+    if len(trials) != 1 or shaped:  # the parts of a shape are not alike
         return [Section(trial.window_s, trial.latency_ms, trial.service_ms) for trial in trials]
     (trial,) = trials
     whole = Section(trial.window_s, trial.latency_ms, trial.service_ms)

@@ -63,7 +63,8 @@ def steadiness_findings(result: PointResult, whole: Sequence[TrialMeasures]) -> 
     if math.isfinite(width) and width > MOST_HALF_WIDTH and result.passes >= FEWEST_PASSES:
         said = f"throughput varies from pass to pass: ±{percent(width)} over {result.passes} passes"
         yield Verdict.UNSTEADY, said
-    yield from _change(whole)
+    if result.point.load.kind != "shaped":  # whose throughput is meant to change
+        yield from _change(whole)
     yield from _pause(result, whole)
     yield from _books(result)
     yield from _overload(result)
@@ -112,11 +113,16 @@ def _overload(result: PointResult) -> Iterator[Finding]:
     arrivals = result.arrivals
     if arrivals is None:
         return
-    behind = 1 - arrivals.achieved_rps / arrivals.offered_rps
-    chance = MOST_BY_CHANCE / math.sqrt(arrivals.offered_rps * result.window_s)
+    # A shape is held against what was due in the very same window, by the very same schedule.
+    shaped = result.point.load.kind == "shaped"
+    wanted_rps = arrivals.due_rps if shaped else arrivals.offered_rps
+    if not wanted_rps:
+        return
+    behind = 1 - arrivals.achieved_rps / wanted_rps
+    chance = 0.0 if shaped else MOST_BY_CHANCE / math.sqrt(wanted_rps * result.window_s)
     if behind > max(MOST_BEHIND, chance):
         said = (
-            f"overloaded: {arrivals.achieved_rps:,.0f} of {arrivals.offered_rps:,.0f} requests/s were"
+            f"overloaded: {arrivals.achieved_rps:,.0f} of {wanted_rps:,.0f} requests/s were"
             " answered, so waiting grew for as long as it was measured"
         )
         yield Verdict.UNSTEADY, said

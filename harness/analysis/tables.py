@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.analysis.trial import trial_row
-from harness.point import ClosedLoad, OpenLoad
+from harness.point import ClosedLoad
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def _point_row(result: PointResult) -> dict[str, object]:
         "max_queue_delay_us": None if batching is None else batching.max_queue_delay_us,
         "protocol": point.workload.protocol,
         "batch_size": point.workload.batch_size,
-        "load": load.kind,
+        "load": load.shape if load.kind == "shaped" else load.kind,
         "concurrency": load.concurrency if isinstance(load, ClosedLoad) else None,
-        "offered_rate": load.rate if isinstance(load, OpenLoad) else None,
+        "offered_rate": None if isinstance(load, ClosedLoad) else load.rate,
         "passes": result.passes,
         "window_s": result.window_s,
         "requests": result.requests,

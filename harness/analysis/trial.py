@@ -12,7 +12,7 @@ import numpy as np
 from harness.analysis.metrics import UNKNOWN, WindowMetrics, window_metrics
 from harness.analysis.samples import cut
 from harness.analysis.usage import GENERATOR, HOST, SERVER, Usage, usage
-from harness.point import OpenLoad
+from harness.point import ClosedLoad
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _server_usage(
 def _capped(record: TrialRecord) -> bool:
     load, health = record.point.load, record.generator
     return (
-        isinstance(load, OpenLoad)
+        not isinstance(load, ClosedLoad)
         and health is not None
         and health.max_in_flight >= load.max_in_flight
     )
@@ -201,7 +201,7 @@ def trial_row(trial: TrialMeasures) -> dict[str, object]:
     """One row of ``trials.csv``."""
     record, health = trial.record, trial.record.generator
     wrong = trial.failures.get(Outcome.WRONG_ANSWER, 0)
-    latency, open_loop = trial.latency_ms, isinstance(record.point.load, OpenLoad)
+    latency, open_loop = trial.latency_ms, not isinstance(record.point.load, ClosedLoad)
     p50, p99 = (
         np.quantile(latency, [0.5, 0.99], method="inverted_cdf") if len(latency) else (None, None)
     )

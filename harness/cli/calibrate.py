@@ -189,7 +189,7 @@ def _measure(plan: Plan) -> dict[str, Calibration]:
 
     run_id = secrets.token_hex(6)
     workloads = list(dict.fromkeys(point.workload for point in plan.points))
-    users = max(plan.scenario.sweep.concurrency or (USERS,))
+    users = plan.scenario.sweep.most_users or USERS
     with (
         temporary_folder(run_id) as logs,
         as_it_was(plan) as same,

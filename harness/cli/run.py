@@ -91,7 +91,9 @@ def _show_plan(plan: Plan) -> None:
     if measure.max_passes and measure.target:
         aims = ", ".join(f"{name} ±{aim:.0%}" for name, aim in measure.target.items())
         passes += f" to {measure.max_passes} (until {aims})"
-    note.print(f"  {passes} passes of {measure.window_s:g} s windows, {len(plan.trials)} trials")
+    lengths = sorted({point.load.duration_s or measure.window_s for point in plan.points})
+    windows = " to ".join(f"{length:g} s" for length in dict.fromkeys([lengths[0], lengths[-1]]))
+    note.print(f"  {passes} passes of {windows} windows, {len(plan.trials)} trials")
     note.print(f"  about {minutes} min {seconds:02d} s")
     for said in plan.notes:
         note.print(f"  {said}", markup=False)

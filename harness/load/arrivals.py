@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Arrivals", "Gaps", "Profile", "Replay", "Schedule", "Segment", "Times", "steady"]
+__all__ = [
+    "Arrivals",
+    "Gaps",
+    "Profile",
+    "Replay",
+    "Schedule",
+    "Segment",
+    "Times",
+    "Until",
+    "steady",
+]
 
 Gaps = Literal["poisson", "constant"]
 CHUNK = 4096
@@ -163,6 +173,26 @@ class Replay:
         times = np.asarray(self.times_s, dtype=np.float64)
         for start in range(0, len(times), CHUNK):
             yield times[start : start + CHUNK]
+
+
+@dataclass(frozen=True)
+class Until:
+    """Other times, up to an end and not beyond it."""
+
+    times: Times
+    end_s: float
+
+    def chunks(self) -> Iterator[npt.NDArray[np.float64]]:
+        """As :meth:`Times.chunks`."""
+        end_s = self.end_s * (
+            1 + 1e-12
+        )  # what is due at the end itself must not be lost to rounding
+        for times in self.times.chunks():
+            kept = times[times <= end_s]
+            if len(kept):
+                yield kept
+            if len(kept) < len(times):
+                return
 
 
 class Schedule:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from gevent.event import Event
 
 from harness.errors import EnvironmentFailedError
-from harness.load.arrivals import Arrivals, Schedule, steady
+from harness.load.arrivals import Schedule
+from harness.load.courses import lead_in, times_of
 from harness.load.dispatcher import Dispatcher
 from harness.load.health import Readings
 from harness.load.heart import Heart
@@ -54,7 +55,7 @@ class Crew:
     def start(self, level: Level, timeout_s: float) -> None:
         """Let the users go over to a level; return once each of its users has sent.
 
-        In an open loop it is the schedule that says when a user sends: there each of them is connected,
+        In an open loop, of whatever shape, it is the schedule that says when a user sends: there each of them is connected,
         and the schedule has begun.
 
         Raises:
@@ -67,10 +68,32 @@ class Crew:
                 f"not all {level.users} users could begin within {timeout_s:g} s",
                 remedy="Look whether the server answers at all, or lower the concurrency",
             )
-        if level.load.kind == "open":
-            arrivals = Arrivals(steady(level.load.rate), level.load.arrivals, level.seed)
-            self._dispatcher = Dispatcher(Schedule(arrivals, time.monotonic_ns()))
+        load = level.load
+        if load.kind != "closed":
+            seed = level.seed
+            times = lead_in(load, seed) if load.kind == "shaped" else times_of(load, seed)
+            self._dispatcher = Dispatcher(Schedule(times, time.monotonic_ns()))
             level.opened.set(self._dispatcher)
+
+    def launch(self) -> int:
+        """Begin the shape of the level, whose first rate was sent so far; say when, CLOCK_MONOTONIC in ns.
+
+        Raises:
+            EnvironmentFailedError: the level has none, or is over.
+            UsageError: the file of a replay is no longer what it was.
+        """
+        level = self.level
+        if level is None or level.load.kind != "shaped" or self._dispatcher is None:
+            raise EnvironmentFailedError("no load with a shape is being sent")
+        times = times_of(level.load, level.seed)
+        start_ns = time.monotonic_ns()
+        self._dispatcher.follow(Schedule(times, start_ns))
+        return start_ns
+
+    def left(self) -> int:
+        """Requests that are due and not sent yet, and those in flight."""
+        flying = len(self.level.flying) if self.level else 0
+        return self.unsent(0, time.monotonic_ns()) + flying
 
     def pause(self, timeout_s: float) -> None:
         """Park all users once what they sent is answered.

@@ -46,6 +46,12 @@ class Dispatcher:
         """How many requests were due from ``start_ns`` up to ``end_ns`` and are not handed out yet."""
         return self._schedule.untaken(start_ns, end_ns)
 
+    def follow(self, schedule: Schedule) -> None:
+        """Go over to another schedule; what was due by the old one and waits is never sent."""
+        self._greenlet.kill()
+        self._schedule = schedule
+        self._greenlet = gevent.spawn(self._run)
+
     def stop(self) -> None:
         """Hand out nothing more; what is due and waits is never sent."""
         self._stopped = True

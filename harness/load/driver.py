@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from harness.point import ClosedLoad, OpenLoad, Workload
+    from harness.point import Load, Workload
     from harness.records import GeneratorHealth
 
 __all__ = ["Driver", "LoadGeneratorDiedError", "Target"]
@@ -128,9 +128,7 @@ class Driver:
         """
         self._ask("aim", {"target": target.to_json()}, ANSWER_S)
 
-    def level(
-        self, workload: Workload, load: ClosedLoad | OpenLoad, *, request_timeout_s: float
-    ) -> None:
+    def level(self, workload: Workload, load: Load, *, request_timeout_s: float) -> None:
         """Go over to a load level; return once all of its users run and have sent.
 
         Nothing is drained: each user goes over between two requests. The recording begins anew.
@@ -144,14 +142,32 @@ class Driver:
             UsageError: the model or the server does not take it.
             EnvironmentFailedError: the users cannot send.
         """
+        replayed = load.path if load.kind == "shaped" else None
+        path = {"path": str(replayed)} if replayed else {}
         order = {
             "workload": workload.model_dump(mode="json"),
-            "load": load.model_dump(mode="json"),
+            "load": load.model_dump(mode="json") | path,
             "request_timeout_s": request_timeout_s,
         }
         patience_s = max(request_timeout_s, self._request_timeout_s) + ANSWER_S
         self._request_timeout_s = request_timeout_s
         self._ask("level", order, patience_s)
+
+    def launch(self) -> int:
+        """Begin the shape of the level, at whose first rate requests were sent so far.
+
+        Returns:
+            When it began, CLOCK_MONOTONIC in ns.
+
+        Raises:
+            UsageError: the file of a replay is no longer what it was.
+        """
+        reply, _ = self._ask("launch", {}, ANSWER_S)
+        return int(reply["start_ns"])
+
+    def left(self) -> int:
+        """How many requests are due and not sent yet, or in flight."""
+        return int(self._ask("left", {}, ANSWER_S)[0]["requests"])
 
     def pause(self, timeout_s: float) -> None:
         """Park all users; return once everything in flight is answered.

@@ -15,7 +15,7 @@ from harness.records import Outcome
 if TYPE_CHECKING:
     from harness.load.dispatcher import Dispatcher
     from harness.load.senders import Link, Pool
-    from harness.point import ClosedLoad, OpenLoad, Workload
+    from harness.point import Load, Workload
 
 __all__ = ["Level", "Sending"]
 
@@ -54,7 +54,7 @@ class Level:
     def __init__(
         self,
         workload: Workload,
-        load: ClosedLoad | OpenLoad,
+        load: Load,
         pool: Pool,
         *,
         request_timeout_s: float,

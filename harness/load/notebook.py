@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from harness.load.target import Target
-    from harness.point import ClosedLoad, OpenLoad, Workload
+    from harness.point import Load, Workload
     from harness.records import GeneratorHealth, StatisticsWindow
 
 __all__ = ["Notebook"]
@@ -81,7 +81,7 @@ class Notebook:
     def seal(
         self,
         workload: Workload,
-        load: ClosedLoad | OpenLoad,
+        load: Load,
         samples: npt.NDArray[np.void],
         *,
         generator: GeneratorHealth | None,

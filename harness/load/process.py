@@ -117,6 +117,14 @@ class Generator:
         self.crew.start(level, patience_s)
         return {}, []
 
+    def launch(self, _: dict[str, Any]) -> Reply:
+        """Begin the level's shape; answer when that was."""
+        return {"start_ns": self.crew.launch()}, []
+
+    def left(self, _: dict[str, Any]) -> Reply:
+        """Answer how many requests wait or are in flight."""
+        return {"requests": self.crew.left()}, []
+
     def pause(self, message: dict[str, Any]) -> Reply:
         """Park all users; answer once nothing is in flight."""
         self._tell_reasons()
@@ -182,6 +190,8 @@ def serve(generator: Generator, stream: BinaryIO) -> None:
         "begin": generator.begin,
         "aim": generator.aim,
         "level": generator.level,
+        "launch": generator.launch,
+        "left": generator.left,
         "pause": generator.pause,
         "latencies": generator.latencies,
         "collect": generator.collect,

@@ -35,7 +35,7 @@ MOST_BARS = 8
 
 def part_names(analysis: Analysis) -> list[tuple[int, str]]:
     """The parts that appear, with the number of their colour: a closed loop has no waiting to send."""
-    is_open = any(result.point.load.kind == "open" for result in analysis.results)
+    is_open = any(result.point.load.kind != "closed" for result in analysis.results)
     names = list(enumerate(PART_NAMES.values(), 1))
     return names if is_open else names[1:]
 

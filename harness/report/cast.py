@@ -34,7 +34,7 @@ __all__ = [
 # Beyond this many workloads figures would bury the answer: the tables go on.
 MOST_WORKLOADS = 8
 
-ARRIVALS = {"poisson": "Poisson", "constant": "evenly spaced"}
+ARRIVALS = {"poisson": "Poisson", "constant": "evenly spaced", "replayed": "replayed"}
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,8 @@ def level_text(point: Point) -> str:
     """The load level in words, such as ``concurrency 16``."""
     if point.load.kind == "closed":
         return f"concurrency\u00a0{point.load.concurrency:,}"
+    if point.load.kind == "shaped":
+        return point.load.key
     return f"{number(point.load.rate)}\u00a0requests/s, {ARRIVALS[point.load.arrivals]} arrivals"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.point import ClosedLoad, OpenLoad
+from harness.point import ClosedLoad
 from harness.report.formats import THIN, number, percent, tick
 
 if TYPE_CHECKING:
@@ -84,10 +84,14 @@ def _load(analysis: Analysis) -> str:
             " it has its answer. A slow server is therefore sent less, and a stall is felt by few requests:"
             " a closed loop shows what a server can do, not what independent clients would suffer."
         )
-    caps = sorted({load.max_in_flight for load in loads if isinstance(load, OpenLoad)})
+    caps = sorted({load.max_in_flight for load in loads if not isinstance(load, ClosedLoad)})
     if caps:
-        kinds = sorted({load.arrivals for load in loads if isinstance(load, OpenLoad)})
-        named = {"poisson": "Poisson (exponential gaps)", "constant": "constant (equal gaps)"}
+        kinds = sorted({load.arrivals for load in loads if not isinstance(load, ClosedLoad)})
+        named = {
+            "poisson": "Poisson (exponential gaps)",
+            "constant": "constant (equal gaps)",
+            "replayed": "those of a file",
+        }
         said.append(
             "Open loop: requests are due at scheduled times, whatever became of the others; arrivals are"
             f" {' and '.join(named[kind] for kind in kinds)}. At most"
@@ -99,7 +103,7 @@ def _load(analysis: Analysis) -> str:
 
 def _latency(analysis: Analysis) -> str:
     said = "Latency is the time from the moment a request was due to its complete answer"
-    if any(result.point.load.kind == "open" for result in analysis.results):
+    if any(result.point.load.kind != "closed" for result in analysis.results):
         return f"{said} (the response time), so waiting for a late send is part of it."
     return f"{said}. In a closed loop a request is due when it is sent."
 

@@ -99,7 +99,7 @@ class Row:
 def point_columns(analysis: Analysis) -> list[tuple[str, str]]:
     """The names of the columns, and their units."""
     kinds = {result.point.load.kind for result in analysis.results}
-    load = {"closed": "concurrency", "open": "requests/s"}
+    load = {"closed": "concurrency", "open": "requests/s", "shaped": "shape"}
     return [
         ("Configuration", ""),
         ("Load", load[kinds.pop()] if len(kinds) == 1 else "users, or /s"),
@@ -206,6 +206,8 @@ def _cells(
 
 def _short_level(result: PointResult) -> str:
     load = result.point.load
+    if load.kind == "shaped":
+        return load.key
     return number(load.concurrency) if load.kind == "closed" else f"{number(load.rate)}/s"
 
 
@@ -238,7 +240,7 @@ def open_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for result in analysis.results:
         load, arrivals = result.point.load, result.arrivals
-        if load.kind != "open" or arrivals is None or len(rows) >= MOST_ROWS:
+        if load.kind == "closed" or arrivals is None or len(rows) >= MOST_ROWS:
             continue
         response, service = (
             percentiles[0.99].interval_ms if 0.99 in percentiles else None

@@ -9,6 +9,7 @@ from harness.report.batches import batch_panels
 from harness.report.breakdown import breakdown_panels
 from harness.report.cast import MOST_WORKLOADS
 from harness.report.contest import contest_panels, contest_tables
+from harness.report.courses import course_panels
 from harness.report.drift import drift_panel
 from harness.report.heatmap import heat_panels
 from harness.report.percentiles import percentile_panels
@@ -82,6 +83,15 @@ def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[S
             f" ways. Further right and further down is better.{slo} The numbers are load levels.{more}",
             tradeoff_panels(analysis, cast, sheet),
             "configurations",
+        ),
+        Section(
+            "course",
+            "Over time",
+            "Loads with a shape, over time",
+            "Offered is what the shape asks for, sent and achieved what became of it; all passes on top of"
+            " each other. Response times count from when a request was due, and stand where that was; a"
+            " p99 is drawn where enough requests were due.",
+            course_panels(analysis, cast, sheet),
         ),
         Section(
             "latency",

@@ -156,6 +156,9 @@ def _point(result: PointResult) -> dict[str, Any]:
         "latency_ms": _times(result.latency_mean_ms, result.percentiles),
         "service_ms": _times(result.service_mean_ms, result.service_percentiles),
         "arrivals": _arrivals(result),
+        "course": [
+            {name: _number(value) for name, value in vars(part).items()} for part in result.course
+        ],
         "client_gap_ms": _number(result.client_gap_ms),
         "concurrency_seen": _number(result.concurrency_seen),
         "breakdown_ms": {
