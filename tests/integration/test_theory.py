@@ -212,10 +212,11 @@ def test_a_closed_loop_has_the_throughput_and_latency_of_theory(
     """X = 1/d and R = N·d within 2 %, d being the server's own time for a request at N = 1.
 
     That time is measured where a request finds an idle model; where one waits already, Triton hands it
-    over a little sooner or later: 0.5 ms of 100 have been seen. So of the 2 % a quarter is d's own.
+    over a little sooner or later: a millisecond has been seen on a busy machine. So of the 2 % of 200 ms a
+    quarter is d's own.
     """
     queue = Queue(server, control, 0, tmp_path)
-    queue.load(100_000)
+    queue.load(200_000)
 
     def measure() -> tuple[str, bool]:
         with queue.driver(seed=1) as driver:
@@ -232,7 +233,7 @@ def test_a_closed_loop_has_the_throughput_and_latency_of_theory(
             f"{protocol}, {users} users: d {d_ms:.2f} ms, 1/X {between_ms:.2f} ms (X {off_x:+.2%}),"
             f" R {latency_ms:.2f} ms ({off_r:+.2%})"
         )
-        assert d_ms >= 100, said
+        assert d_ms >= 200, said
         return said, abs(off_x) <= 0.02 and abs(off_r) <= 0.02
 
     until_they_agree(measure)

@@ -42,7 +42,7 @@ def twice(harness: Harness, scenario: Path, models: Path, reports: Path) -> list
     runs = []
     for _ in range(2):
         done = harness(
-            "run", scenario, "--models", models, "--output", reports, code=(0, 4), timeout_s=420
+            "run", scenario, "--models", models, "--output", reports, code=(0, 4), timeout_s=600
         )
         runs.append(analyse(open_run(Path(done.stdout.splitlines()[-1]).parent)))
     return runs
@@ -80,7 +80,7 @@ def assert_same_advice(first: Analysis, second: Analysis) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1300)
 def test_the_quickstart_twice(harness: Harness, triton_models: Path, tmp_path: Path) -> None:
     first, second = twice(harness, QUICKSTART, triton_models, tmp_path)
     assert len(first.results) == 36
