@@ -20,17 +20,18 @@ from harness.errors import EnvironmentFailedError
 from harness.load.driver import Driver, Target
 from harness.records import SAMPLE_DTYPE, TrialRecord
 from harness.repository.configuration import differences, with_server_configuration
+from harness.repository.features import with_features
 from harness.repository.probes import PROBE, probe_configuration, probe_files, probe_folder
 from harness.servers.backend import configuration_for
 from harness.servers.control import difference
 from harness.servers.gpus import require_gpus
-from harness.servers.health import Health
 from harness.servers.metric_log import MetricLog
 from harness.servers.remote import control_of
 from harness.servers.sources import sources_of
 from harness.servers.staging import staged
 from harness.servers.start import serving
 from harness.servers.telemetry import Telemetry
+from harness.servers.watch import Watch
 from harness.statistics.truncation import mser5
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Bench:
     scenario: Scenario
     models: Mapping[str, ExportedModel]
     server: Server
-    health: Health
+    watch: Watch
     control: Control | HttpReading
     driver: Driver
     telemetry: Telemetry
@@ -100,7 +101,11 @@ class Bench:
 
     def failure(self) -> str | None:
         """What broke the server or the generator, one sentence; ``None`` while both are up."""
-        return self.health.failure() or self.driver.failure()
+        return self.watch.failure() or self.driver.failure()
+
+    def confirmed_failure(self) -> str | None:
+        """As :meth:`failure`, after one more look at the server: for when something has gone wrong."""
+        return self.watch.confirmed() or self.driver.failure()
 
     @contextmanager
     def probe(self, model: str, *, sleep_us: int) -> Iterator[str]:
@@ -115,14 +120,15 @@ class Bench:
         configuration = probe_configuration(like, sleep_us=sleep_us)
         # A repository that is not ours does not hold it.
         files = probe_files() if self.scenario.server.kind == "remote" else None
+        self.watch.release()
         self.control.load(PROBE, configuration, files=files, deadline_s=timeout_s)
-        self.health.settle(PROBE)
+        self.watch.settle(PROBE)
         try:
             self.driver.aim(_target(self.server, PROBE, configuration))
             yield PROBE
         finally:
             self._aim(None)
-            self.health.settle(model)
+            self.watch.settle(model)
             self.control.unload(PROBE)
 
     def measure(self, trial: PlannedTrial, index: int) -> Measured:
@@ -134,7 +140,8 @@ class Bench:
             self._configure(trial.point.configuration)
             samples = self._load(trial, seen)
         except EnvironmentFailedError as error:
-            seen["failure"] = self.failure() or str(error)
+            refused = self.refused.get(trial.point.configuration.key)
+            seen["failure"] = refused or self.confirmed_failure() or str(error)
             self.current = None  # a server that came back has another configuration
         record = TrialRecord(
             index=index,
@@ -145,11 +152,18 @@ class Bench:
             requested=self.requested,
             effective=self.effective,
             differences=differences(self.requested, self.effective) if self.effective else (),
+            notes=self._silences(seen),
             **seen,
         )
         self.telemetry.refresh()  # usage at the window's end is interpolated between two readings
         self.metrics.refresh()
         return Measured(record, samples, self.telemetry.drain(), self.metrics.drain())
+
+    def _silences(self, seen: dict[str, Any]) -> tuple[str, ...]:
+        """What is to be known of a server that was silent for a while since the level began."""
+        since_ns = seen.get("level_start_ns")
+        silences = self.watch.silences(since_ns) if since_ns else []
+        return tuple(f"the server did not answer for {seconds:.1f} s" for seconds in silences)
 
     def _configure(self, configuration: ServerConfiguration) -> None:
         """Set the running server to ``configuration``, without load, and read back the effective one."""
@@ -160,19 +174,21 @@ class Bench:
         if not self.server.offers.model_control:
             self._find(configuration, model)
             return
-        self.requested = with_server_configuration(model.configuration, configuration)
+        wanted = with_server_configuration(model.configuration, configuration)
+        self.requested = with_features(wanted, self.scenario.server)
         if configuration.key in self.refused:
             raise EnvironmentFailedError(self.refused[configuration.key])
         timeout_s = self.scenario.server.ready_timeout_s
+        self.watch.release()
         try:
             self.control.load(model.name, self.requested, deadline_s=timeout_s)
             self.effective = self.control.effective_configuration(model.name)
         except EnvironmentFailedError as error:
-            if self.failure() is None:
+            if self.confirmed_failure() is None:
                 self.refused[configuration.key] = str(error)
             raise
         self._aim(configuration)
-        self.health.settle(model.name, instances=configuration.instances)
+        self.watch.settle(model.name, instances=configuration.instances)
         self.telemetry.refresh()  # other stubs now
 
     def _find(self, configuration: ServerConfiguration, model: ExportedModel) -> None:
@@ -233,6 +249,7 @@ class Bench:
         while True:
             truncation = mser5(self.driver.latencies())
             elapsed_s = time.monotonic() - start
+            self._check()
             if truncation.settled:
                 return f"{elapsed_s:.2f} s, {truncation.reason}"
             if elapsed_s >= measure.warmup_max_s:
@@ -243,8 +260,11 @@ class Bench:
         """Let the window pass; a server or generator that dies in it ends it."""
         while (left_s := (end_ns - time.monotonic_ns()) / 1e9) > 0:
             time.sleep(min(left_s, WATCH_INTERVAL_S))
-            if (failure := self.failure()) is not None:
-                raise EnvironmentFailedError(failure)
+            self._check()
+
+    def _check(self) -> None:
+        if (failure := self.failure()) is not None:
+            raise EnvironmentFailedError(failure)
 
 
 @contextmanager
@@ -277,14 +297,20 @@ def open_bench(
         stack.callback(control.close)
         target = _model_target(server, next(iter(models.values())))
         measure = scenario.measure
-        sending = Driver(target, logs=logs, sender=measure.sender, seed=measure.seed)
+        sending = Driver(
+            target,
+            logs=logs,
+            sender=measure.sender,
+            seed=measure.seed,
+            cpus=scenario.generator.cpus,
+        )
         driver = stack.enter_context(sending)
         telemetry = stack.enter_context(Telemetry())
         telemetry.start(lambda: [*server.processes(), ("generator", driver.pid)])
         metrics = stack.enter_context(MetricLog())
         metrics.start(sources_of(server, models))
-        health = Health(server)
-        yield Bench(scenario, models, server, health, control, driver, telemetry, metrics, refused)
+        watch = stack.enter_context(Watch(server))
+        yield Bench(scenario, models, server, watch, control, driver, telemetry, metrics, refused)
 
 
 def _as_served(model: ExportedModel, server: Server) -> ExportedModel:

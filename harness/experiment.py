@@ -20,7 +20,7 @@ from harness.attachment import attach
 from harness.bench import open_bench
 from harness.calibration import calibrate
 from harness.errors import EnvironmentFailedError, HarnessError, InterruptedRunError
-from harness.host import git_revision, host_facts, package_versions
+from harness.host import git_revision, host_facts, package_versions, require_cores
 from harness.records import Outcome, RunRecord
 from harness.repository.configuration import with_server_configuration
 from harness.repository.exported import ExportedModel, open_model
@@ -101,8 +101,11 @@ def make_plan(scenario: Scenario, text: str, models_root: Path) -> Plan:
 
     Raises:
         EnvironmentFailedError: a remote server cannot be reached.
-        UsageError: a model that was not exported, or a sweep that does not fit it.
+        UsageError: a model that was not exported, a sweep that does not fit it, or cores that are not here.
     """
+    require_cores(scenario.generator.cpus, "generator.cpus")
+    if scenario.server.kind == "embedded":
+        require_cores(scenario.server.cpus, "server.cpus")
     attachment = attach(scenario, models_root) if scenario.server.kind == "remote" else None
     if attachment:
         scenario, models = attachment.scenario, attachment.models
@@ -214,33 +217,41 @@ def _measure_all(
         ) as bench:
             found |= {"server": bench.server.describe()}
             if "calibration" not in found:
-                found |= _calibrate(plan, bench)
-            while pending is not None:
+                found |= _calibrate(plan, bench, again=attempt < ATTEMPTS)
+                attempt = 1 if "calibration" in found else attempt + 1
+            while "calibration" in found and pending is not None:
                 sealed += 1
                 measured = bench.measure(pending, sealed)
                 run.seal_trial(
                     measured.record, measured.samples, measured.telemetry, measured.metrics
                 )
-                if refused.keys() >= configurations.keys():
-                    raise EnvironmentFailedError(
-                        f"no configuration can be served: {next(iter(refused.values()))}"
-                    )
                 broke = measured.record.failure is not None
-                if broke and attempt < ATTEMPTS and pending.point.configuration.key not in refused:
+                key = pending.point.configuration.key
+                if broke and attempt < ATTEMPTS and key not in refused:
                     attempt += 1
                 else:
+                    if broke and measured.record.effective is None:
+                        refused.setdefault(key, measured.record.failure or "")
                     attempt, done = 1, done + 1
                     progress = _progress(measured, done, len(plan.trials), started)
                     _remember(seen, measured, progress)
                     on_progress(progress)
                     pending = next(trials, None)
+                if refused.keys() >= configurations.keys():
+                    raise EnvironmentFailedError(
+                        f"no configuration can be served: {next(iter(refused.values()))}"
+                    )
                 if bench.failure() is not None:
                     break
     return found
 
 
-def _calibrate(plan: Plan, bench: Bench) -> dict[str, Any]:
-    """Measure the instrument itself, where the server takes the probe."""
+def _calibrate(plan: Plan, bench: Bench, *, again: bool) -> dict[str, Any]:
+    """Measure the instrument itself, where the server takes the probe.
+
+    Returns:
+        What is found; nothing where the bench broke and it may be tried ``again`` on a new one.
+    """
     offers = bench.server.offers
     if not (offers.model_control and offers.statistics):
         return {"calibration": None}  # a note of the plan says what it does not offer
@@ -249,8 +260,10 @@ def _calibrate(plan: Plan, bench: Bench) -> dict[str, Any]:
     try:
         return {"calibration": calibrate(bench, next(iter(plan.models)), workloads, users)}
     except EnvironmentFailedError as error:
-        if bench.failure() is not None:
-            raise
+        if (failure := bench.confirmed_failure()) is not None:
+            if again:
+                return {}
+            raise EnvironmentFailedError(failure) from error
         uncalibrated = f"The instrument was not calibrated: {error}"
         return {"calibration": None, "notes": (*plan.notes, uncalibrated)}
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -24,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 __all__ = ["GRACE_S", "main"]
 
@@ -117,13 +119,41 @@ def _bury(child: subprocess.Popen[bytes]) -> int:
     return status
 
 
-def _clean(shm_prefix: str | None, folders: list[str]) -> None:
+@contextlib.contextmanager
+def _limited(memory: dict[str, Any]) -> Iterator[None]:
+    """Let the command inherit a limit on memory that this program is free of again afterwards."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        if "group" in memory:
+            Path(memory["group"], "cgroup.procs").write_text("0", encoding="ascii")
+        if "address_space" in memory:
+            resource.setrlimit(resource.RLIMIT_AS, (memory["address_space"], hard))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        if "group" in memory:
+            Path(memory["home"], "cgroup.procs").write_text("0", encoding="ascii")
+
+
+def _remove_group(group: Path) -> None:
+    """Remove a control group as soon as the kernel has buried what was in it."""
+    deadline = time.monotonic() + LAST_S
+    while group.is_dir() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.01)
+
+
+def _clean(shm_prefix: str | None, folders: list[str], group: str | None) -> None:
     if shm_prefix and SHARED_MEMORY.is_dir():
         for entry in SHARED_MEMORY.iterdir():
             if entry.name.startswith(shm_prefix):
                 entry.unlink(missing_ok=True)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+    if group:
+        _remove_group(Path(group))
 
 
 def main() -> int:
@@ -144,15 +174,16 @@ def main() -> int:
     try:
         if task["cpus"]:
             os.sched_setaffinity(0, task["cpus"])
-        child = subprocess.Popen(
-            task["command"],
-            env=task["env"],
-            cwd=task["cwd"],
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            stderr=2,
-            start_new_session=True,
-        )
+        with _limited(task["memory"]):
+            child = subprocess.Popen(
+                task["command"],
+                env=task["env"],
+                cwd=task["cwd"],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                stderr=2,
+                start_new_session=True,
+            )
     except OSError as error:
         _answer(f"error {error.strerror or error}: {error.filename or task['command'][0]}")
         return 127
@@ -161,7 +192,9 @@ def main() -> int:
         _watch(child, orders, wake)
     finally:
         status = _bury(child)
-    _clean(task["shm_prefix"], task["folders"] if orders.ended else [])
+    orphaned = orders.ended  # else the parent still wants to read why it ended
+    group = task["memory"].get("group") if orphaned else None
+    _clean(task["shm_prefix"], task["folders"] if orphaned else [], group)
     _answer(f"status {status}")
     return 128 - status if status < 0 else status
 

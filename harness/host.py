@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-__all__ = ["git_revision", "host_facts", "package_versions"]
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["git_revision", "host_facts", "package_versions", "require_cores"]
 
 PACKAGES = (
     "gevent",
@@ -39,6 +45,22 @@ def host_facts() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "load_average_1m": round(psutil.getloadavg()[0], 2),
     }
+
+
+def require_cores(cpus: Sequence[int], where: str) -> None:
+    """Refuse cores that this process may not use.
+
+    Raises:
+        UsageError: one is not there, with those that are.
+    """
+    usable = os.sched_getaffinity(0)
+    if missing := sorted(set(cpus) - usable):
+        noun = "core" if len(missing) == 1 else "cores"
+        raise UsageError(
+            f"no {noun} {', '.join(map(str, missing))} here",
+            where=where,
+            remedy=f"Choose from {', '.join(map(str, sorted(usable)))}, or leave it out",
+        )
 
 
 def _cpu_model() -> str:

@@ -15,9 +15,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import EnvironmentFailedError
 
@@ -44,17 +45,19 @@ class ChildProcess:
         self._guard = guard
         self._heard = b""
         self._status: int | None = None
+        self._polling = threading.Lock()  # telemetry and whoever watches have threads of their own
         self.pid = self._first_answer()
 
     def poll(self) -> int | None:
         """Return ``None`` while the command runs, then its exit status, -N where signal N ended it."""
-        if self._status is None and not _runs(self.pid):
-            # The guard needs a moment to end the rest of its group.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._guard.wait(BURIAL_S)
-        if self._status is None and self._guard.poll() is not None:
-            self._status = self._last_answer()
-        return self._status
+        with self._polling:
+            if self._status is None and not _runs(self.pid):
+                # The guard needs a moment to end the rest of its group.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._guard.wait(BURIAL_S)
+            if self._status is None and self._guard.poll() is not None:
+                self._status = self._last_answer()
+            return self._status
 
     def stop(self, grace_s: float) -> int | None:
         """End the command in order: SIGTERM, up to ``grace_s`` seconds, then SIGKILL to its group.
@@ -148,6 +151,7 @@ def start(
     shm_prefix: str | None = None,
     cpus: tuple[int, ...] = (),
     folders: Sequence[Path] = (),
+    memory: Mapping[str, Any] | None = None,
 ) -> ChildProcess:
     """Start ``command`` so that it ends when this process does.
 
@@ -159,6 +163,8 @@ def start(
         shm_prefix: entries of ``/dev/shm`` whose names begin so are removed when it has ended.
         cpus: the cores it may run on; all where empty.
         folders: temporary folders to remove if this process dies without stopping it.
+        memory: its limit: ``group`` and ``home``, folders of control groups, the one to run in, removed if
+            this process dies without stopping it, and this process's own; or ``address_space`` in bytes.
 
     Raises:
         EnvironmentFailedError: the program cannot be started, or the log not be written.
@@ -170,6 +176,7 @@ def start(
         "shm_prefix": shm_prefix,
         "cpus": list(cpus),
         "folders": [str(folder) for folder in folders],
+        "memory": dict(memory or {}),
     }
     try:
         with log.open("ab") as file:

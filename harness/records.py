@@ -150,9 +150,10 @@ class TrialRecord(Frozen):
 
     ``requested`` and ``effective`` are model configurations as JSON objects with the proto's names;
     ``differences`` says in words where the effective one is not what was asked for. ``failure`` says what
-    broke the trial (its samples up to then are kept), ``None`` where nothing did. Windows are
-    CLOCK_MONOTONIC in ns, ``None`` where the trial broke before its window. ``shape_start_ns`` is where the load's shape
-    began, ``None`` where it has none.
+    broke the trial (its samples up to then are kept), ``None`` where nothing did; ``notes`` what else
+    happened to the server meanwhile. Windows are CLOCK_MONOTONIC in ns, ``None`` where the trial broke
+    before its window. ``shape_start_ns`` is where the load's shape began, ``None`` where it
+    has none.
     """
 
     index: int
@@ -172,6 +173,7 @@ class TrialRecord(Frozen):
     statistics_note: str = ""
     generator: GeneratorHealth | None = None
     failure: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def window_s(self) -> float:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from harness.errors import UsageError
+from harness.generator_spec import GeneratorSpec
 from harness.point import (
     MOST_IN_FLIGHT,
     ClosedLoad,
@@ -201,6 +202,7 @@ class Scenario(Frozen):
     name: Name
     model: Annotated[tuple[Name, ...], BeforeValidator(listed), Field(min_length=1)] = ("cnn",)
     server: ServerSpec = ServerSpec()
+    generator: GeneratorSpec = GeneratorSpec()
     sweep: Sweep
     measure: Measure = Measure()
     slo: Slo = Slo()
@@ -311,6 +313,7 @@ def _keys_beside(path: list[str]) -> list[str]:
     """The keys that are known at ``path``, as a user writes them."""
     kinds: dict[str, type[Frozen]] = {
         "server": ServerSpec,
+        "generator": GeneratorSpec,
         "sweep": Sweep,
         "measure": Measure,
         "slo": Slo,

@@ -20,7 +20,7 @@ from harness.access import Access
 from harness.point import Frozen
 from harness.units import Seconds, WithUnits, listed
 
-__all__ = ["ServerSpec", "TlsSpec"]
+__all__ = ["RateLimiter", "ServerSpec", "TlsSpec"]
 
 HOST = r"^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45})$"
 IMAGE = r"^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$"
@@ -48,6 +48,7 @@ def _environment(value: object) -> object:
 
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
 # What the harness itself says in a request's head.
 OWN_HEADERS = ("host", "connection", "content-", "transfer-", "accept", "te", "inference-header-")
@@ -55,10 +56,11 @@ OWN_HEADERS = ("host", "connection", "content-", "transfer-", "accept", "te", "i
 
 # The kinds that a field is for, where it is not for all.
 KINDS_THAT_HAVE = {
-    **dict.fromkeys(("cpus", "extra_args"), ("embedded", "container")),
     **dict.fromkeys(
-        ("image", "gpus", "shm_size_bytes", "memory_bytes", "network", "env"), ("container",)
+        ("cpus", "extra_args", "memory_bytes", "response_cache_bytes", "rate_limiter"),
+        ("embedded", "container"),
     ),
+    **dict.fromkeys(("image", "gpus", "shm_size_bytes", "network", "env"), ("container",)),
     **dict.fromkeys(("host", "tls", "token_env", "headers"), ("remote",)),
 }
 
@@ -109,6 +111,29 @@ class TlsSpec(Frozen):
         return self
 
 
+class RateLimiter(Frozen):
+    """Triton's rate limiter: an execution waits until the resources that it takes are free.
+
+    Attributes:
+        resources: what each execution of each instance takes, by name.
+        available: how much of each there is; as much as one execution takes where left out.
+        priority: of the model against others; 2 gets half the executions of 1.
+    """
+
+    resources: Annotated[dict[ResourceName, PositiveInt], Field(min_length=1)]
+    available: dict[ResourceName, PositiveInt] = Field(default_factory=dict)
+    priority: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        for name, there in self.available.items():
+            if there < self.resources.get(name, 0):
+                raise ValueError(
+                    f"an execution takes {self.resources[name]} of {name}, more than there is"
+                )
+        return self
+
+
 class ServerSpec(WithUnits):
     """Where the model is served. What holds for one kind only is refused for the others.
 
@@ -121,10 +146,14 @@ class ServerSpec(WithUnits):
         ready_timeout_s: how long the server, or a model, may take to become ready.
         cpus: the cores that the server may run on, such as [0, 1]; all where empty.
         extra_args: further options of ``tritonserver``, such as ``--cache-config=local,size=1048576``.
+        memory_bytes: limit on the memory of the server and its stubs; none where left out. There is no swap
+            beyond it.
+        response_cache_bytes: size of the response cache (``local``), which then answers what was asked before;
+            off where left out.
+        rate_limiter: what Triton's rate limiter holds executions to; off where left out.
         image: (container) the image; NVIDIA's of a pinned release where left out.
         gpus: (container) ``all``, indices or UUIDs; none where left out.
         shm_size_bytes: (container) size of its /dev/shm, where Python stubs keep their tensors.
-        memory_bytes: (container) limit on its memory; none where left out. There is no swap beyond it.
         network: (container) ``bridge`` publishes the ports to 127.0.0.1, through a proxy that takes CPU
             time of its own; ``host`` listens there directly.
         env: (container) environment variables. One without a value is passed on from the harness's own
@@ -142,6 +171,8 @@ class ServerSpec(WithUnits):
     ready_timeout_s: Seconds = 60.0
     cpus: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(listed)] = ()
     extra_args: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
+    response_cache_bytes: PositiveInt | None = None
+    rate_limiter: RateLimiter | None = None
     image: Annotated[str, Field(pattern=IMAGE)] | None = None
     gpus: Annotated[tuple[str, ...], BeforeValidator(_gpus)] = ()
     shm_size_bytes: PositiveInt = 1 << 30
@@ -156,6 +187,19 @@ class ServerSpec(WithUnits):
     headers: Annotated[dict[HeaderName, FromEnvironment], BeforeValidator(_headers)] = Field(
         default_factory=dict
     )
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The options that turn on what this asks for, and the user's own after them."""
+        arguments = []
+        if self.response_cache_bytes is not None:
+            arguments.append(f"--cache-config=local,size={self.response_cache_bytes}")
+        if (limiter := self.rate_limiter) is not None:
+            arguments.append("--rate-limit=execution_count")
+            arguments += [
+                f"--rate-limit-resource={name}:{count}" for name, count in limiter.available.items()
+            ]
+        return (*arguments, *self.extra_args)
 
     @property
     def access(self) -> Access:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 import pytest
+import tritonclient.grpc as triton
 
 from harness.errors import EnvironmentFailedError
 from harness.scenario import ServerSpec
@@ -172,3 +174,10 @@ def own_box(client: DockerClient, image: str, folder: Path, patch: pytest.Monkey
     patch.setenv("TMPDIR", str(folder / "tmp"))
     patch.setattr("tempfile.tempdir", None)
     return Box(client, image, folder / "logs", folder / "tmp")
+
+
+def infer(server: ContainerServer, name: str, x: float, timeout_s: float = 10) -> float:
+    with triton.InferenceServerClient(server.endpoints.grpc) as client:
+        tensor = triton.InferInput("X", [1, 1], "FP32")
+        tensor.set_data_from_numpy(np.array([[x]], np.float32))
+        return float(client.infer(name, [tensor], client_timeout=timeout_s).as_numpy("Y")[0, 0])

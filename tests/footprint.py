@@ -73,7 +73,8 @@ class Footprint:
                 )
                 for kind in ("http", "grpc", "metrics"):
                     self.ports |= {int(port) for port in values(words, f"--{kind}-port")}
-            if name == "tritonserver" or "triton_python_b" in name or "guard.py" in " ".join(words):
+            ours = any(mark in " ".join(words) for mark in ("guard.py", "harness.load"))
+            if name == "tritonserver" or "triton_python_b" in name or ours:
                 self.pids.add(child.pid)
         return self
 

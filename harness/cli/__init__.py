@@ -79,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except HarnessError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before a command has begun, or after it has ended
+        sys.exit(INTERRUPTED)
     sys.exit()
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harness.scenario import ServerSpec
 
-__all__ = ["Environment", "Gpus", "Image", "Memory", "Network", "ShmSize"]
+__all__ = ["Environment", "Gpus", "Image", "Network", "ShmSize"]
 __all__ += ["fetch_image", "print_launch", "read_spec"]
 
 PANEL = "Container"
@@ -38,12 +38,6 @@ ShmSize = Annotated[
     str | None,
     typer.Option(
         help="Size of its /dev/shm, such as 2g.", rich_help_panel=PANEL, show_default="1g"
-    ),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        help="Limit on its memory, such as 4g.", rich_help_panel=PANEL, show_default="none"
     ),
 ]
 Network = Annotated[

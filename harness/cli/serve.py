@@ -59,6 +59,12 @@ def serve(
             help="A further option of tritonserver; may be given again.", show_default="none"
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Limit on its memory, Python stubs included, such as 4g.", show_default="none"
+        ),
+    ] = None,
     container: Annotated[
         bool,
         typer.Option(
@@ -70,7 +76,6 @@ def serve(
     image: containers.Image = None,
     gpus: containers.Gpus = None,
     shm_size: containers.ShmSize = None,
-    memory: containers.Memory = None,
     network: containers.Network = None,
     env: containers.Environment = None,
     print_command: Annotated[
@@ -116,12 +121,12 @@ def serve(
         "ready_timeout_s": ready_timeout_s,
         "cpus": _cores(cpus),
         "extra_args": tuple(server_arg or ()),
+        "memory": memory,
     }
     of_container = {
         "image": image,
         "gpus": gpus,
         "shm_size": shm_size,
-        "memory": memory,
         "network": network,
         "env": env,
     }

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.point import ClosedLoad
 from harness.report.formats import THIN, number, percent, tick
+from harness.report.paragraph import Paragraph
+from harness.report.server_settings import server_settings
 
 if TYPE_CHECKING:
     from harness.analysis.results import Analysis
 
 __all__ = ["Paragraph", "method"]
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """One step of the method: what it is about, and what was done."""
-
-    name: str
-    text: str
 
 
 def method(analysis: Analysis) -> list[Paragraph]:
@@ -32,6 +25,7 @@ def method(analysis: Analysis) -> list[Paragraph]:
         Paragraph("Passes", _passes(analysis)),
         Paragraph("Intervals", INTERVALS),
         Paragraph("Server times", SERVER_TIMES),
+        *server_settings(analysis),
         Paragraph("Answers", ANSWERS),
         Paragraph("Choosing the best", _choice(analysis)),
         Paragraph("Verdicts", VERDICTS),

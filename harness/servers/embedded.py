@@ -13,9 +13,11 @@ import psutil
 
 from harness import processes
 from harness.errors import EnvironmentFailedError
+from harness.host import require_cores
 from harness.servers import leftovers
 from harness.servers.environment import ServerEnvironment, find_environment
 from harness.servers.inquiry import answers, metadata
+from harness.servers.memory import limited
 from harness.servers.ports import LOOPBACK, choose_ports
 from harness.servers.server import Endpoints, Offers
 from harness.servers.triton import (
@@ -24,6 +26,7 @@ from harness.servers.triton import (
     last_lines,
     server_and_stubs,
     server_options,
+    starved,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from harness.processes import ChildProcess
     from harness.scenario import ServerSpec
+    from harness.servers.memory import MemoryLimit
     from harness.servers.server import ProcessRole
 
 __all__ = ["EmbeddedServer", "serving_embedded"]
@@ -52,6 +56,7 @@ class EmbeddedServer:
         options: list[str],
         cpus: tuple[int, ...],
         log_start: int = 0,
+        limit: MemoryLimit | None = None,
     ) -> None:
         self._child = child
         self._endpoints = endpoints
@@ -59,6 +64,7 @@ class EmbeddedServer:
         self._options = options
         self._cpus = cpus
         self._log_start = log_start
+        self._limit = limit
         self._stopped = False
         self._metadata: dict[str, Any] = {}
 
@@ -84,6 +90,7 @@ class EmbeddedServer:
             "packages": dict(self._environment.packages),
             "options": self._options,
             "cpus": list(self._cpus),
+            "memory": self._limit.describe() if self._limit else None,
         }
 
     def processes(self) -> list[tuple[ProcessRole, int]]:
@@ -93,11 +100,26 @@ class EmbeddedServer:
     def failure(self) -> str | None:
         """``None`` while it lives, then one sentence with the cause and the log's last lines."""
         status = self._child.poll()
+        if exhausted := self._out_of_memory(status):
+            return f"{exhausted}; its log ends:\n{last_lines(self._child.log)}"
         if status is None:
             return None
         said = complaint(self._child.log, self._log_start)
         reason = f" ({said})" if said else ""
         return f"the server {ending(status)}{reason}; its log ends:\n{last_lines(self._child.log)}"
+
+    def _out_of_memory(self, status: int | None) -> str | None:
+        """What its memory limit has done to it, if anything."""
+        limit = self._limit
+        if limit is None:
+            return None
+        reached = f"the server reached its memory limit of {limit.limit_bytes >> 20} MiB"
+        if limit.killed():
+            victim = "one of its processes" if status is None else "it"
+            return f"{reached} and the kernel ended {victim}"
+        if limit.group is None and status is not None and starved(self._child.log, self._log_start):
+            return f"{reached} (of address space, for each process) and {ending(status)}"
+        return None
 
     def stop(self) -> None:
         """End it, its stubs and their shared memory; a second call does nothing."""
@@ -144,12 +166,16 @@ def serving_embedded(
     spec: ServerSpec, repository: Path, *, logs: Path, run_id: str
 ) -> Iterator[EmbeddedServer]:
     """Run a server on ``repository`` with no model loaded; see :func:`harness.servers.start.serving`."""
+    require_cores(spec.cpus, "server.cpus")
     environment = find_environment()
     gpu = Path("/dev/nvidiactl").exists()
-    options = server_options(spec.extra_args, address=LOOPBACK, gpu=gpu)
+    options = server_options(spec.arguments, address=LOOPBACK, gpu=gpu)
     wanted = {"http": spec.http_port, "grpc": spec.grpc_port, "metrics": spec.metrics_port}
     shm_prefix = f"{leftovers.PREFIX}{run_id}-{secrets.token_hex(3)}-"
-    with leftovers.claimed(run_id, shm_prefix=shm_prefix) as claim:
+    with (
+        leftovers.claimed(run_id, shm_prefix=shm_prefix) as claim,
+        limited(spec.memory_bytes, f"{shm_prefix}memory", claim.add_group) as limit,
+    ):
 
         def start() -> EmbeddedServer:
             ports = choose_ports(wanted)
@@ -162,8 +188,11 @@ def serving_embedded(
                 log=log,
                 shm_prefix=shm_prefix,
                 cpus=spec.cpus,
+                memory=limit.task() if limit else None,
             )
-            server = EmbeddedServer(child, endpoints, environment, options, spec.cpus, log_start)
+            server = EmbeddedServer(
+                child, endpoints, environment, options, spec.cpus, log_start, limit
+            )
             try:
                 claim.add_child(child.pid)
                 server.wait_ready(spec.ready_timeout_s)

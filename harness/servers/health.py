@@ -19,21 +19,31 @@ __all__ = ["Health"]
 
 ASK_EVERY_S = 0.5
 ANSWER_TIMEOUT_S = 1.0
-FROZEN_S = 3.0  # so long without an answer, and a server counts as frozen
+FROZEN_S = 3.8  # so long without an answer, and a server counts as frozen
+SILENT_S = 1.0  # so long, and it is noted
 PAUSE_S = 0.1  # between two questions to a server that refuses
 
 
 class Health:
-    """Watches one server; ask it as often as you like.
+    """Looks at one server; ask it as often as you like.
+
+    Attributes:
+        silences: when the server answered again after a silence (CLOCK_MONOTONIC, ns), and how many
+            seconds that had lasted.
 
     Args:
-        server: the server to watch.
+        server: the server to look at.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._stubs: dict[str, psutil.Process] = {}
         self._asked = 0.0
+        self.silences: list[tuple[int, float]] = []
+
+    def release(self) -> None:
+        """Let every stub go: call it before a load, which ends those of the former configuration."""
+        self._stubs = {}
 
     def settle(self, model: str | None = None, *, instances: int | None = None) -> None:
         """Take the stubs that are there now for those that must stay: call it after each load.
@@ -68,8 +78,10 @@ class Health:
         """
         if failure := self._server.failure():
             return failure
-        for instance, stub in self._stubs.items():
-            if not _lives(stub):
+        stubs = self._stubs
+        for instance, stub in stubs.items():
+            # Released in the meantime, by another thread, it may go.
+            if not _lives(stub) and stubs is self._stubs:
                 return (
                     f"the Python stub of {instance} (process {stub.pid}) has died:"
                     " the server says that it is ready, and every inference there fails"
@@ -81,14 +93,18 @@ class Health:
         asked = time.monotonic()
         if asked - self._asked < ASK_EVERY_S:
             return None
-        while not answers(self._server.endpoints, "/v2/health/live", ANSWER_TIMEOUT_S):
+        left_s = FROZEN_S
+        while not answers(self._server.endpoints, "/v2/health/live", min(ANSWER_TIMEOUT_S, left_s)):
             # A server that has just died does not answer either.
             if failure := self._server.failure():
                 return failure
-            if time.monotonic() - asked >= FROZEN_S:
+            left_s = asked + FROZEN_S - time.monotonic()
+            if left_s <= 0:
                 return f"the server has not answered for {FROZEN_S:g} s: it hangs, or it is frozen"
-            time.sleep(PAUSE_S)
+            time.sleep(min(PAUSE_S, left_s))
         self._asked = time.monotonic()
+        if self._asked - asked >= SILENT_S:
+            self.silences.append((time.monotonic_ns(), self._asked - asked))
         return None
 
 

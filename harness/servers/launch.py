@@ -103,7 +103,7 @@ def plan_launch(
         "tritonserver",
         f"--model-repository={MODELS}",
         *(f"--{name}-port={port}" for name, port in listening.items()),
-        *server_options(spec.extra_args, address=address, gpu=bool(spec.gpus)),
+        *server_options(spec.arguments, address=address, gpu=bool(spec.gpus)),
         *(f"--load-model={model}" for model in models),
     ]
     return Launch(

@@ -26,6 +26,7 @@ import psutil
 from harness.archive import whole_file
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.servers.home import home, made
+from harness.servers.memory import remove_group
 from harness.servers.owner import identity, is_orphaned, lives
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Claim:
         self.record["container"] = None
         self.write()
 
+    def add_group(self, group: Path) -> None:
+        """Note a control group, before it is made."""
+        self.record["group"] = str(group)
+        self.write()
+
     def write(self) -> None:
         """Write the record, whole."""
         with whole_file(self.path) as partial:
@@ -89,6 +95,7 @@ def claimed(
         **identity(),
         "children": [],
         "container": None,
+        "group": None,
         "shm_prefix": shm_prefix,
         "folder": str(folder) if folder else None,
     }
@@ -99,6 +106,7 @@ def claimed(
     finally:
         # A clean-up that was interrupted leaves its record to the next start.
         left = (folder and folder.exists()) or _regions(shm_prefix) or record["container"]
+        left = left or _group(record) is not None
         if not left:
             claim.path.unlink(missing_ok=True)
 
@@ -191,11 +199,20 @@ def _clean(record: dict[str, Any]) -> list[str]:
         from harness.servers.engine import remove_at
 
         done += remove_at(container["engine"], container["name"])
+    if same_boot and (group := _group(record)) and remove_group(group):
+        done.append(f"removed control group {group.name}")
     folder = Path(record["folder"]) if record["folder"] else None
     if folder and folder.name.startswith(PREFIX) and _is_temporary(folder):
         remove_folder(folder)
         done.append(f"removed {folder}")
     return done
+
+
+def _group(record: dict[str, Any]) -> Path | None:
+    """The control group of a record, where it is still there and one of ours."""
+    group = Path(record.get("group") or "")
+    ours = group.name.startswith(PREFIX) and (group / "cgroup.procs").is_file()
+    return group if ours else None
 
 
 def _regions(prefix: str | None) -> list[Path]:

@@ -24,6 +24,7 @@ __all__ = [
     "last_lines",
     "server_and_stubs",
     "server_options",
+    "starved",
 ]
 
 SERVER = "tritonserver"
@@ -38,7 +39,7 @@ OWNED = re.compile(
 )
 # What it says of its command line, above hundreds of lines of help, and of its ports.
 COMPLAINT = re.compile(r"^\S*tritonserver: (.*)$|\] \"(failed to start .*?) *\"$", re.MULTILINE)
-
+STARVED = re.compile(r"bad_alloc|MemoryError|annot allocate memory")
 FRAME = re.compile(r"\s*[0-9]{1,3}# ")
 
 
@@ -101,14 +102,22 @@ def server_and_stubs(pid: int) -> list[tuple[ProcessRole, int]]:
 
 def complaint(log: Path, start: int) -> str:
     """What the server has said of its options or ports since its log had ``start`` bytes; else empty."""
+    found = COMPLAINT.search(_logged(log, start))
+    return (found[1] or found[2]) if found else ""
+
+
+def starved(log: Path, start: int) -> bool:
+    """Whether it has said, since its log had ``start`` bytes, that it gets no memory."""
+    return STARVED.search(_logged(log, start)) is not None
+
+
+def _logged(log: Path, start: int) -> str:
     try:
         with log.open("rb") as file:
             file.seek(start)
-            text = file.read(LARGEST_START_BYTES).decode(errors="replace")
+            return file.read(LARGEST_START_BYTES).decode(errors="replace")
     except OSError:
         return ""
-    found = COMPLAINT.search(text)
-    return (found[1] or found[2]) if found else ""
 
 
 def last_lines(log: Path, lines: int = 20) -> str:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.commands import MEASURE, RunCommand, run_command, scenario_text
 from tests.containers import Box, built_image, connected, own_box
+from tests.servers import make_home
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -135,3 +137,35 @@ def box(
 ) -> Box:
     """What starts containers that leave nothing."""
     return own_box(container_engine, triton_image, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def running(
+    request: pytest.FixtureRequest,
+    triton_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., RunCommand]]:
+    """Starts ``harness run``; whatever a test does, it has ended when the test has."""
+    started: list[RunCommand] = []
+
+    def start(
+        kind: str, measure: str = MEASURE, *, more: str = "", models: Path = triton_models
+    ) -> RunCommand:
+        server, client = f"kind: {kind}{more}", None
+        if kind == "container":
+            client = request.getfixturevalue("container_engine")
+            image = request.getfixturevalue("triton_image")
+            own_box(client, image, tmp_path, monkeypatch)
+            server += f", network: host, image: '{image}'"
+        else:
+            make_home(tmp_path, monkeypatch)
+        scenario = tmp_path / "faults.yaml"
+        scenario.write_text(scenario_text(server, measure))
+        started.append(run_command(scenario, models, tmp_path / "tmp", client))
+        return started[0]
+
+    yield start
+    for command in started:
+        command.process.kill()
+        command.process.wait()

@@ -25,12 +25,12 @@ from harness.errors import EnvironmentFailedError, UsageError
 from harness.scenario import ServerSpec
 from harness.servers import embedded, serving
 from harness.servers.control import Control
-from harness.servers.environment import environments, find_environment
 from harness.servers.health import ASK_EVERY_S, Health
 from harness.servers.installation import install_environment
 from harness.servers.interpreter import inspect
 from harness.servers.staging import staged
 from tests.footprint import Footprint, lives, wait_until
+from tests.servers import make_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,20 +38,6 @@ if TYPE_CHECKING:
     from harness.servers.server import Server
 
 MODELS = Path(__file__).parents[1] / "models"
-
-
-def make_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home and a temporary folder of the test's own, with the environments that are installed."""
-    find_environment()
-    home, temporary = folder / "home", folder / "tmp"
-    home.mkdir()
-    temporary.mkdir()
-    for installed in environments():
-        (home / installed.name).symlink_to(installed)
-    monkeypatch.setenv("TRITON_HARNESS_HOME", str(home))
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return home
 
 
 @pytest.fixture
@@ -424,8 +410,9 @@ def test_serve_says_why_a_server_died(own_home: Path) -> None:
         (["serve", "../models/null", "-r", MODELS], 2, "is no model name"),
         (["serve", "-r", "/no/such"], 2, "no exported model in this repository"),
         (["serve", "--cpus", "a-b", "-r", MODELS], 2, "'a-b' is no list of cores"),
-        (["serve", "--cpus", "100000", "-r", MODELS], 3, "cannot be started"),
+        (["serve", "--cpus", "100000", "-r", MODELS], 2, "server.cpus: no core 100000 here"),
         (["serve", "-r", MODELS, "--http-port", "7", "--grpc-port", "7"], 2, "given twice"),
+        (["serve", "-r", MODELS, "--memory", "7"], 2, "size with its unit"),
     ],
 )
 def test_serve_refuses(own_home: Path, arguments: list[object], code: int, said: str) -> None:

@@ -1,105 +1,146 @@
-"""What breaks while a run measures is named in its trial, and the run goes on."""
+"""What breaks while a run measures is named in its trial, the server comes back, and the run goes on."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
-from harness.archive import open_run
-from tests.footprint import Footprint, wait_until
+from tests.footprint import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from harness.records import TrialRecord
+    from tests.commands import RunCommand
 
-SCENARIO = """\
-model: cnn
-sweep: {instances: [1], concurrency: [4]}
-measure: {window: 1500ms, passes: 2}
-"""
+pytestmark = pytest.mark.long
+
+KINDS = ("embedded", "container")
 NOTICED_S = 5.0
 
 
-def kill_server(footprint: Footprint) -> None:
-    os.kill(next(iter(footprint.servers)), signal.SIGKILL)
-
-
-def kill_stub(footprint: Footprint) -> None:
-    os.kill(stubs_of(footprint)[-1], signal.SIGKILL)
-
-
-def freeze_server(footprint: Footprint) -> None:
-    os.kill(next(iter(footprint.servers)), signal.SIGSTOP)
-
-
-def stubs_of(footprint: Footprint) -> list[int]:
-    """The newest last."""
-    children = psutil.Process(next(iter(footprint.servers))).children(recursive=True)
-    stubs = [child for child in children if child.name().startswith("triton_python_b")]
-    return [stub.pid for stub in sorted(stubs, key=psutil.Process.create_time)]
-
-
-def trials(reports: Path) -> list[TrialRecord]:
-    runs = list(reports.glob("*/run.json"))
-    return open_run(runs[0].parent).trials() if runs else []
-
-
-@pytest.mark.parametrize(
-    ("fault", "cause"),
-    [
-        (kill_server, "the server was ended by SIGKILL"),
-        (kill_stub, "the Python stub of cnn_0_0"),
-        (freeze_server, "the server has not answered for"),
-    ],
-)
-def test_a_fault_in_a_trial(
-    triton_models: Path, tmp_path: Path, fault: Callable[[Footprint], None], cause: str
-) -> None:
-    scenario, reports = tmp_path / "faults.yaml", tmp_path / "reports"
-    scenario.write_text(SCENARIO)
-    options = ["--models", str(triton_models), "--output", str(reports)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", "run", str(scenario), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    footprint = Footprint(process.pid, others=set())
-    try:
-        wait_until(lambda: trials(reports), timeout_s=120)
-        footprint.note()
-        assert len(footprint.servers) == 1
-        time.sleep(0.5)
-        before = len(trials(reports))
-        fault(footprint)
-        struck = time.monotonic()
-        wait_until(lambda: len(trials(reports)) > before, timeout_s=30)
-        noticed_s = time.monotonic() - struck
-        wait_until(lambda: len(trials(reports)) > before + 1 or process.poll() is not None, 90)
-        footprint.note()
-        _, stderr = process.communicate(timeout=120)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode in {0, 4}, stderr
-    measured = trials(reports)
-    broken = [trial for trial in measured if trial.failure]
-    assert [cause in (trial.failure or "") for trial in broken] == [True]
+@contextmanager
+def seen(command: RunCommand, cause: str) -> Iterator[None]:
+    """What is done in the block breaks a trial, which is named, repeated once, and does not end the run."""
+    wait_until(lambda: command.trials() or command.process.poll() is not None, timeout_s=120)
+    assert command.process.poll() is None, command.process.communicate()
+    first = command.server()
+    time.sleep(0.5)
+    before = len(command.trials())
+    yield
+    struck = time.monotonic()
+    wait_until(lambda: any(trial.failure for trial in command.trials()), timeout_s=60)
+    noticed_s = time.monotonic() - struck
+    wait_until(lambda: command.servers() not in ([], [first]) or command.process.poll(), 60)
+    command.note()
+    _, stderr = command.end()
+    assert command.process.returncode in {0, 4}, stderr
+    trials = command.trials()
+    broken = [trial for trial in trials if trial.failure]
+    assert [cause in (trial.failure or "") for trial in broken] == [True], broken
+    assert "its log ends:" in (broken[0].failure or "") or "stub" in cause or "answered" in cause
+    assert trials.index(broken[0]) >= before
     assert noticed_s < 2 * NOTICED_S  # this machine may be busy
-    again = measured[measured.index(broken[0]) + 1]
-    assert again.point == broken[0].point
-    assert again.pass_index == broken[0].pass_index
+    again = trials[trials.index(broken[0]) + 1]
+    assert (again.point, again.pass_index) == (broken[0].point, broken[0].pass_index)
     assert again.failure is None
-    points = [trial for trial in measured if trial.role == "point" and not trial.failure]
+    points = [trial for trial in trials if trial.role == "point" and not trial.failure]
     assert [trial.pass_index for trial in points] == [0, 1]
-    assert len(footprint.servers) == 2
-    footprint.assert_gone(files=False)
+    command.assert_gone()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_server_is_killed(running: Callable[..., RunCommand], kind: str) -> None:
+    command = running(kind)
+    with seen(command, "was ended by SIGKILL"):
+        os.kill(command.server(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stub_is_killed_while_readiness_stays_green(
+    running: Callable[..., RunCommand], kind: str
+) -> None:
+    command = running(kind)
+    with seen(command, "the Python stub of cnn_0_0"):
+        os.kill(command.stubs()[-1], signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_server_is_frozen_for_ever(running: Callable[..., RunCommand], kind: str) -> None:
+    command = running(kind)
+    with seen(command, "the server has not answered for"):
+        os.kill(command.server(), signal.SIGSTOP)
+
+
+def test_the_server_is_frozen_while_its_load_changes(running: Callable[..., RunCommand]) -> None:
+    """Users that wait for answers wait for nobody: no time-out of a request has to pass."""
+    command = running("embedded", "window: 300ms, passes: 40, warmup_min: 50ms, warmup_max: 100ms")
+    wait_until(lambda: len(command.trials()) > 3, 120)
+    os.kill(command.server(), signal.SIGSTOP)
+    struck = time.monotonic()
+    wait_until(lambda: any(trial.failure for trial in command.trials()), timeout_s=60)
+    assert time.monotonic() - struck < 2 * NOTICED_S  # a request's time-out is 30 s
+    wait_until(lambda: command.trials()[-1].failure is None, 60)
+    command.note()
+    command.end(signal.SIGINT)
+    assert command.process.returncode == 130
+    command.assert_gone()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_server_is_frozen_for_three_seconds(
+    running: Callable[..., RunCommand], kind: str
+) -> None:
+    """It is noted, the window shows it, and the server is not given up."""
+    command = running(kind, "window: 6s, passes: 1, sentinels: false")
+    command.reach("window")
+    time.sleep(2.5)  # until the warm-up has passed
+    server = command.server()
+    os.kill(server, signal.SIGSTOP)
+    time.sleep(3)
+    os.kill(server, signal.SIGCONT)
+    _, stderr = command.end()
+    assert command.process.returncode == 4, stderr  # its one point is not valid
+    (trial,) = command.trials()
+    assert trial.failure is None
+    (note,) = trial.notes
+    assert note.startswith("the server did not answer for ")
+    rows = next(command.reports.glob("*/summary.csv")).read_text()
+    assert "nothing was answered for" in rows
+    command.assert_gone()
+
+
+def test_memory_runs_out_under_load(
+    running: Callable[..., RunCommand], triton_models: Path, tmp_path: Path
+) -> None:
+    models, flag = tmp_path / "models", tmp_path / "eat"
+    shutil.copytree(triton_models, models)
+    with (models / "cnn" / "1" / "model.py").open("a") as file:
+        file.write(GLUTTON.format(flag=str(flag)))
+    command = running("embedded", more=", memory: 700m", models=models)
+    with seen(command, "the server reached its memory limit of 700 MiB and the kernel ended"):
+        flag.touch()
+
+
+GLUTTON = """
+
+import os
+
+execute = TritonPythonModel.execute
+
+
+def gluttonous(self, requests):
+    if os.path.exists({flag!r}):
+        os.remove({flag!r})
+        self.eaten = b"x" * (2 << 30)
+    return execute(self, requests)
+
+
+TritonPythonModel.execute = gluttonous
+"""

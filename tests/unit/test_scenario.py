@@ -132,3 +132,9 @@ def test_a_duration_is_its_number_times_its_unit(unit: str, number: int) -> None
     seconds = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}[unit]
     scenario = parse(SMALL.replace("p99: 25ms", f"p99: {number}{unit}"))
     assert scenario.slo.p99_s == pytest.approx(number * seconds)
+
+
+def test_server_and_generator_may_have_cores_of_their_own() -> None:
+    scenario = parse("server: {cpus: [0]}\ngenerator: {cpus: 1}\nsweep: {concurrency: 1}")
+    assert scenario.server.cpus == (0,)
+    assert scenario.generator.cpus == (1,)

@@ -63,7 +63,6 @@ def test_a_resolved_scenario_reads_back_as_itself(kind: str) -> None:
         "image: nvcr.io/nvidia/tritonserver:25.02-py3",
         "gpus: [0, 1]",
         "shm_size: 2g",
-        "memory: 512m",
         "network: host",
         "env: {OMP_NUM_THREADS: 1, TOKEN: null}",
     ],

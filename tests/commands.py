@@ -1,0 +1,150 @@
+"""The ``harness run`` command under test, whatever kind of server it runs: its stages, and what is left of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import psutil
+
+from harness.archive import open_run
+from tests.containers import Traces, tree
+from tests.footprint import Footprint, wait_until
+
+if TYPE_CHECKING:
+    import signal
+    from pathlib import Path
+
+    from docker import DockerClient
+
+    from harness.records import TrialRecord
+
+Stage = Literal["set-up", "start", "warm-up", "window", "report"]
+STUB = "triton_python_b"
+MEASURE = "window: 1500ms, passes: 2"
+
+
+@dataclass
+class RunCommand:
+    """``harness run`` in a process of its own, with a temporary folder of its own.
+
+    Attributes:
+        process: the command.
+        reports: where its run directory is made.
+        temporary: its temporary folder.
+        footprint: what it starts on this machine.
+        traces: what it starts in the engine; ``None`` for an embedded server.
+    """
+
+    process: subprocess.Popen[str]
+    reports: Path
+    temporary: Path
+    footprint: Footprint
+    traces: Traces | None
+
+    def note(self) -> None:
+        """Note what is there now, to be looked for at the end."""
+        self.footprint.note()
+        if self.traces:
+            self.traces.note()
+
+    def servers(self) -> list[int]:
+        """The server's main process."""
+        if self.traces is None:
+            return [
+                child.pid
+                for child in psutil.Process(self.process.pid).children(recursive=True)
+                if child.name() == "tritonserver"
+            ]
+        api = self.traces.client.api
+        running = [one["Id"] for one in api.containers()]
+        new = [one for one in running if one not in self.traces.before["containers"]]
+        return [api.inspect_container(one)["State"]["Pid"] for one in new]
+
+    def server(self) -> int:
+        """The one server that runs."""
+        (pid,) = self.servers()
+        self.note()
+        return pid
+
+    def stubs(self) -> list[int]:
+        """The server's Python stubs, the newest last."""
+        stubs = [psutil.Process(pid) for pid in tree(self.server())]
+        stubs = [stub for stub in stubs if stub.name().startswith(STUB)]
+        return [stub.pid for stub in sorted(stubs, key=psutil.Process.create_time)]
+
+    def trials(self) -> list[TrialRecord]:
+        """What is sealed so far."""
+        runs = list(self.reports.glob("*/run.json"))
+        return open_run(runs[0].parent).trials() if runs else []
+
+    def status(self) -> str:
+        """What the run's record says; empty where there is none yet."""
+        runs = list(self.reports.glob("*/run.json"))
+        return open_run(runs[0].parent).record().status if runs else ""
+
+    def inferences(self, model: str) -> float:
+        """How many the server has executed, as its metrics say."""
+        for pid in self.servers():
+            words = psutil.Process(pid).cmdline()
+            ports = [word.partition("=")[2] for word in words if word.startswith("--metrics-port")]
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/metrics") as answer:
+                    lines = answer.read().decode().splitlines()
+            except OSError:
+                continue
+            mine = (line for line in lines if line.startswith("nv_inference_count{"))
+            return sum(float(line.split()[-1]) for line in mine if f'model="{model}"' in line)
+        return 0.0
+
+    def reach(self, stage: Stage) -> None:
+        """Wait until it is at a stage; warm-up and window must be long enough to be met."""
+        conditions = {
+            "set-up": lambda: self.status() == "running",
+            "start": self.servers,
+            "warm-up": lambda: self.inferences("cnn") > 0,
+            "window": lambda: self.inferences("cnn") > 0,
+            "report": lambda: self.status() == "complete",
+        }
+        wait_until(lambda: conditions[stage]() or self.process.poll() is not None, 120, stage)
+        assert self.process.poll() is None, self.process.communicate()
+        self.note()
+
+    def end(self, number: signal.Signals | None = None, timeout_s: float = 120) -> tuple[str, str]:
+        """Send a signal where there is one, and wait for the end; return what was said."""
+        if number is not None:
+            self.process.send_signal(number)
+        return self.process.communicate(timeout=timeout_s)
+
+    def assert_gone(self) -> None:
+        """Fail where a process, container, region, port or temporary file is left."""
+        if self.traces:
+            assert self.traces.pids, "no container was ever seen: nothing is proved"
+            self.traces.assert_gone()
+        else:
+            self.footprint.assert_gone()
+        assert not list(self.temporary.iterdir())
+
+
+def run_command(
+    scenario: Path, models: Path, temporary: Path, client: DockerClient | None
+) -> RunCommand:
+    """Start it; ``client`` is the engine's where the scenario wants a container."""
+    reports = scenario.parent / "reports"
+    traces = Traces(client, temporary) if client else None
+    options = ["--models", str(models), "--output", str(reports)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", str(scenario), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return RunCommand(process, reports, temporary, Footprint(process.pid, others=set()), traces)
+
+
+def scenario_text(server: str, measure: str) -> str:
+    """A scenario of one point."""
+    return f"server: {{{server}}}\nsweep: {{concurrency: 4}}\nmeasure: {{{measure}}}\n"

@@ -1,0 +1,146 @@
+"""How ``harness run`` ends before its time: a model that does not load, an interrupt at every stage, SIGKILL."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.servers.leftovers import reap
+from tests.footprint import lives, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.commands import RunCommand
+
+pytestmark = pytest.mark.long
+
+KINDS = ("embedded", "container")
+
+
+def test_memory_that_never_suffices_ends_the_run_with_the_reason(
+    running: Callable[..., RunCommand], triton_models: Path, tmp_path: Path
+) -> None:
+    """At load, each time anew: the configuration is given up after the second attempt."""
+    models = tmp_path / "models"
+    shutil.copytree(triton_models, models)
+    with (models / "cnn" / "1" / "model.py").open("a") as file:
+        file.write('\nPROVISIONS = b"x" * (2 << 30)\n')
+    command = running("embedded", more=", memory: 700m", models=models)
+    command.reach("start")
+    _, stderr = command.end()
+    assert command.process.returncode == 3, stderr
+    assert "reached its memory limit of 700 MiB" in stderr
+    command.assert_gone()
+
+
+def broken_weights(model: Path) -> None:
+    (model / "1" / "model.onnx").write_bytes(b"no ONNX")
+
+
+def broken_code(model: Path) -> None:
+    with (model / "1" / "model.py").open("a") as file:
+        file.write('\nraise ValueError("from another planet")\n')
+
+
+def no_backend(model: Path) -> None:
+    path = model / "config.pbtxt"
+    path.write_text(path.read_text().replace('backend: "python"', 'backend: "nosuch"'))
+
+
+def hanging_stub(model: Path) -> None:
+    with (model / "1" / "model.py").open("a") as file:
+        file.write(
+            "\nimport time\n\nTritonPythonModel.initialize = lambda self, args: time.sleep(1000)\n"
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (broken_weights, "loading cnn: "),
+        (broken_code, "from another planet"),
+        (no_backend, "nosuch"),
+        (hanging_stub, "loading cnn: no answer within 8 s"),
+    ],
+)
+def test_a_model_that_does_not_load_ends_the_run_with_the_reason(
+    running: Callable[..., RunCommand],
+    triton_models: Path,
+    tmp_path: Path,
+    kind: str,
+    spoil: Callable[[Path], None],
+    said: str,
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(triton_models, models)
+    spoil(models / "cnn")
+    command = running(kind, more=", ready_timeout: 8s", models=models)
+    command.reach("start")
+    _, stderr = command.end()
+    assert command.process.returncode == 3, stderr
+    assert said in stderr
+    command.assert_gone()
+
+
+LONG_STAGES = {
+    "warm-up": "window: 1s, passes: 1, warmup_min: 60s, warmup_max: 90s",
+    "window": "window: 90s, passes: 1, warmup_max: 300ms",
+}
+SHORT = "window: 300ms, passes: 1, sentinels: false"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_run_leaves_nothing_to_the_next_start(
+    running: Callable[..., RunCommand], kind: str
+) -> None:
+    command = running(kind, LONG_STAGES["window"])
+    command.reach("window")
+    command.process.kill()
+    command.process.wait()
+    pids = (
+        command.footprint.pids
+    )  # what runs in a container is not among them: that goes with the next start
+    assert pids
+    wait_until(lambda: not any(lives(pid) for pid in pids), 5, "its children")
+    reap()
+    command.assert_gone()
+
+
+@pytest.mark.parametrize("stage", ["set-up", "start", "warm-up", "window", "report"])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("embedded", signal.SIGINT),
+        ("embedded", signal.SIGTERM),
+        ("container", signal.SIGINT),
+        ("container", signal.SIGTERM),
+    ],
+)
+def test_an_interrupt_ends_a_run_in_order(
+    running: Callable[..., RunCommand], kind: str, number: signal.Signals, stage: str
+) -> None:
+    command = running(kind, LONG_STAGES.get(stage, SHORT))
+    if stage == "report":
+        command.reach("start")  # to see what it has started
+    command.reach(stage)
+    if stage == "window":
+        time.sleep(2)
+    _, stderr = command.end(number, timeout_s=60)
+    assert command.process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert len(command.trials()) == (1 if stage == "report" else 0)
+    if stage != "report":
+        assert command.status() == "interrupted"
+    if stage == "set-up":  # nothing may have been started yet
+        assert not command.footprint.left()
+        assert not command.traces or not command.traces.left()
+        assert not list(command.temporary.iterdir())
+    else:
+        command.assert_gone()
