@@ -23,10 +23,11 @@ from harness.repository.configuration import differences, with_server_configurat
 from harness.repository.features import with_features
 from harness.repository.probes import PROBE, probe_configuration, probe_files, probe_folder
 from harness.servers.backend import configuration_for
-from harness.servers.control import difference
+from harness.servers.control import Control, difference
 from harness.servers.gpus import require_gpus
 from harness.servers.metric_log import MetricLog
 from harness.servers.remote import control_of
+from harness.servers.settings import record
 from harness.servers.sources import sources_of
 from harness.servers.staging import staged
 from harness.servers.start import serving
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from harness.point import Load, ServerConfiguration
     from harness.repository.exported import ExportedModel
     from harness.scenario import Scenario
-    from harness.servers.control import Control
     from harness.servers.reading import HttpReading
     from harness.servers.server import Server
     from harness.servers.snapshot import Snapshot
@@ -295,6 +295,8 @@ def open_bench(
             models = {name: _as_served(model, server) for name, model in models.items()}
         control = control_of(server.endpoints, server.log)
         stack.callback(control.close)
+        if isinstance(control, Control):
+            record(control, scenario.server)
         target = _model_target(server, next(iter(models.values())))
         measure = scenario.measure
         sending = Driver(

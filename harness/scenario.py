@@ -33,7 +33,7 @@ from harness.point import (
 )
 from harness.presets import Preset, with_preset
 from harness.scenario_text import child, nearest, refuse_repeated_keys, which_kind
-from harness.server_spec import ServerSpec
+from harness.server_spec import ServerSpec, TraceSpec
 from harness.shapes import LoadModel, keys_of
 from harness.units import Fraction, Rate, Seconds, WithUnits, listed, short_name
 
@@ -321,6 +321,8 @@ def _keys_beside(path: list[str]) -> list[str]:
     kind: type[Frozen] = kinds.get(path[0], Scenario) if path else Scenario
     if "dynamic_batching" in path:
         kind = DynamicBatching
+    if path[:2] == ["server", "trace"]:
+        kind = TraceSpec
     if path[:2] == ["sweep", "load"] and len(path) > 3:
         return keys_of(path[3])
     fields = list(kind.model_fields)

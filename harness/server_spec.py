@@ -20,7 +20,7 @@ from harness.access import Access
 from harness.point import Frozen
 from harness.units import Seconds, WithUnits, listed
 
-__all__ = ["RateLimiter", "ServerSpec", "TlsSpec"]
+__all__ = ["RateLimiter", "ServerSpec", "TlsSpec", "TraceSpec"]
 
 HOST = r"^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45})$"
 IMAGE = r"^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$"
@@ -56,6 +56,8 @@ OWN_HEADERS = ("host", "connection", "content-", "transfer-", "accept", "te", "i
 
 # The kinds that a field is for, where it is not for all.
 KINDS_THAT_HAVE = {
+    "log_verbose": ("embedded", "container"),
+    "trace": ("embedded",),
     **dict.fromkeys(
         ("cpus", "extra_args", "memory_bytes", "response_cache_bytes", "rate_limiter"),
         ("embedded", "container"),
@@ -134,6 +136,20 @@ class RateLimiter(Frozen):
         return self
 
 
+class TraceSpec(Frozen):
+    """Which requests the server traces, as its trace settings have it. It costs the server time.
+
+    Attributes:
+        level: ``timestamps``, or ``tensors``, which also writes what went in and out.
+        rate: one request in so many.
+        count: at most so many, so that they do not fill the disk.
+    """
+
+    level: Literal["timestamps", "tensors"] = "timestamps"
+    rate: PositiveInt = 1000
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+
+
 class ServerSpec(WithUnits):
     """Where the model is served. What holds for one kind only is refused for the others.
 
@@ -151,6 +167,8 @@ class ServerSpec(WithUnits):
         response_cache_bytes: size of the response cache (``local``), which then answers what was asked before;
             off where left out.
         rate_limiter: what Triton's rate limiter holds executions to; off where left out.
+        log_verbose: (embedded, container) how much the server logs beside the usual: 1 is every request.
+        trace: (embedded) when single requests were where in the server, in ``logs/trace.json.0`` of the run.
         image: (container) the image; NVIDIA's of a pinned release where left out.
         gpus: (container) ``all``, indices or UUIDs; none where left out.
         shm_size_bytes: (container) size of its /dev/shm, where Python stubs keep their tensors.
@@ -173,6 +191,8 @@ class ServerSpec(WithUnits):
     extra_args: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     response_cache_bytes: PositiveInt | None = None
     rate_limiter: RateLimiter | None = None
+    log_verbose: Annotated[int, Field(ge=0, le=9)] = 0
+    trace: TraceSpec | None = None
     image: Annotated[str, Field(pattern=IMAGE)] | None = None
     gpus: Annotated[tuple[str, ...], BeforeValidator(_gpus)] = ()
     shm_size_bytes: PositiveInt = 1 << 30

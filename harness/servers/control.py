@@ -1,7 +1,7 @@
 """The control plane of a running Triton, over gRPC: load, configuration, statistics.
 
-Control goes over gRPC, since a load over HTTP can stall inference. Every call has a deadline. What only
-reads is tried again when the connection broke; what changes something is sent once.
+Control goes over gRPC, since a load over HTTP can stall inference. Log and trace settings are in
+:mod:`harness.servers.settings`.
 """
 
 from __future__ import annotations
@@ -9,38 +9,30 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from harness.errors import EnvironmentFailedError, UsageError
+from harness.errors import EnvironmentFailedError
 from harness.servers.configuration import from_message
+from harness.servers.connection import CALL_DEADLINE_S, Connection, ConnectionBrokenError
 from harness.servers.snapshot import QUICK_NS, Snapshot, difference, take
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from harness.servers.server import Endpoints
 
 __all__ = ["Control", "Snapshot", "difference"]
 
-CALL_DEADLINE_S = 10.0
 # It takes 2 ms, 60 ms at worst. A server that is frozen for 3 s survives that; one that stays so is ended.
 SNAPSHOT_DEADLINE_S = 5.0
 ATTEMPTS = 3
 PAUSE_S = 0.1
 LOG_LAG_S = 1.0
-LARGEST_ANSWER_BYTES = 16 << 20
 LARGEST_CONFIGURATION_BYTES = 1 << 18  # it is archived with each trial
-LONGEST_MESSAGE = 4000
 LARGEST_LOG_BYTES = 1 << 20
-# Broken connections. A deadline is not among them: whoever set it does not want to wait again.
-AGAIN = ("UNAVAILABLE",)
-
-AnswerT = TypeVar("AnswerT")
 
 
-class Control:
+class Control(Connection):
     """A connection to a server's control plane. Use it as a context manager.
 
     Args:
@@ -56,49 +48,8 @@ class Control:
         log: Path | None = None,
         deadline_s: float = CALL_DEADLINE_S,
     ) -> None:
-        import tritonclient.grpc as triton
-
-        if endpoints.grpc is None:
-            raise UsageError("the control plane is gRPC, and the server offers none")
-        self._address = endpoints.grpc
+        super().__init__(endpoints, deadline_s=deadline_s)
         self._log = log
-        self._deadline_s = deadline_s
-        self._access = endpoints.access
-        self._headers = self._access.header_values() or None
-        credentials = None
-        if self._access.grpc_tls:
-            import grpc
-
-            credentials = grpc.ssl_channel_credentials(*self._access.certificates())
-        self._client = triton.InferenceServerClient(
-            endpoints.grpc,
-            ssl=credentials is not None,
-            creds=credentials,
-            channel_args=[
-                ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES),
-                ("grpc.use_local_subchannel_pool", 1),
-                ("grpc.enable_http_proxy", 0),
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-            ],
-        )
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
 
     def ready(self, deadline_s: float) -> None:
         """Wait until the server says that it is ready.
@@ -109,18 +60,18 @@ class Control:
         deadline = time.monotonic() + deadline_s
         while (left_s := deadline - time.monotonic()) > 0:
             try:
-                if self._call("readiness", self._client.is_server_ready, deadline_s=left_s):
+                if self.call("readiness", self.client.is_server_ready, deadline_s=left_s):
                     return
             except EnvironmentFailedError:
                 pass
             time.sleep(min(PAUSE_S, max(left_s, 0)))
         raise EnvironmentFailedError(
-            f"the server was not ready within {deadline_s:g} s", where=self._address
+            f"the server was not ready within {deadline_s:g} s", where=self.address
         )
 
     def server_metadata(self) -> dict[str, Any]:
         """What the server says of itself: ``name``, ``version``, ``extensions``."""
-        answer = self._read("server metadata", self._client.get_server_metadata)
+        answer = self.read("server metadata", self.client.get_server_metadata)
         return {"name": answer.name, "version": answer.version, "extensions": [*answer.extensions]}
 
     def load(
@@ -146,9 +97,9 @@ class Control:
         override = None if config is None else json.dumps(config)
         logged = self._logged()
         try:
-            self._call(
+            self.call(
                 f"loading {model}",
-                self._client.load_model,
+                self.client.load_model,
                 model,
                 config=override,
                 files=files,
@@ -172,19 +123,19 @@ class Control:
         Raises:
             EnvironmentFailedError: the server refuses.
         """
-        self._call(f"unloading {model}", self._client.unload_model, model, deadline_s=deadline_s)
+        self.call(f"unloading {model}", self.client.unload_model, model, deadline_s=deadline_s)
 
     def is_model_ready(self, model: str) -> bool:
         """Whether the server says that the model is ready; a dead stub leaves it so."""
-        return bool(self._read(f"readiness of {model}", self._client.is_model_ready, model))
+        return bool(self.read(f"readiness of {model}", self.client.is_model_ready, model))
 
     def effective_configuration(self, model: str) -> dict[str, Any]:
         """The configuration that the model really has, as JSON with the proto's names."""
-        answer = self._read(f"configuration of {model}", self._client.get_model_config, model)
+        answer = self.read(f"configuration of {model}", self.client.get_model_config, model)
         if answer.ByteSize() > LARGEST_CONFIGURATION_BYTES:
             raise EnvironmentFailedError(
                 f"the configuration of {model} is larger than {LARGEST_CONFIGURATION_BYTES:,} bytes",
-                where=self._address,
+                where=self.address,
             )
         return from_message(answer.config)
 
@@ -197,11 +148,11 @@ class Control:
         best: Snapshot | None = None
         for _ in range(ATTEMPTS):
             before_ns = time.monotonic_ns()
-            answer = self._read(
+            answer = self.read(
                 f"statistics of {model}",
-                self._client.get_inference_statistics,
+                self.client.get_inference_statistics,
                 model,
-                deadline_s=min(SNAPSHOT_DEADLINE_S, self._deadline_s),
+                deadline_s=min(SNAPSHOT_DEADLINE_S, self.deadline_s),
             )
             after_ns = time.monotonic_ns()
             if best is None or after_ns - before_ns < best.after_ns - best.before_ns:
@@ -225,51 +176,6 @@ class Control:
         except OSError:
             return 0
 
-    def _read(
-        self,
-        what: str,
-        function: Callable[..., AnswerT],
-        *arguments: Any,  # noqa: ANN401 - the client's own
-        deadline_s: float | None = None,
-    ) -> AnswerT:
-        """Call what only reads: again where the connection broke, within one deadline."""
-        deadline = time.monotonic() + (deadline_s or self._deadline_s)
-        while True:
-            left_s = deadline - time.monotonic()
-            try:
-                return self._call(what, function, *arguments, deadline_s=max(left_s, 0.001))
-            except ConnectionBrokenError:
-                if deadline - time.monotonic() < PAUSE_S:
-                    raise
-                time.sleep(PAUSE_S)
-
-    def _call(
-        self,
-        what: str,
-        function: Callable[..., AnswerT],
-        *arguments: Any,  # noqa: ANN401 - the client's own
-        deadline_s: float,
-        **options: Any,  # noqa: ANN401 - the client's own
-    ) -> AnswerT:
-        """Call once; turn the client's error into a sentence."""
-        from tritonclient.utils import InferenceServerException
-
-        try:
-            return function(*arguments, client_timeout=deadline_s, headers=self._headers, **options)
-        except InferenceServerException as error:
-            raise self._sentence(what, deadline_s, error) from error
-
-    def _sentence(self, what: str, deadline_s: float, error: Any) -> EnvironmentFailedError:  # noqa: ANN401
-        status = str(error.status() or "")
-        if "DEADLINE_EXCEEDED" in status:
-            return EnvironmentFailedError(
-                f"{what}: no answer within {deadline_s:.3g} s", where=self._address
-            )
-        message = " ".join(str(error.message())[:LONGEST_MESSAGE].split()).rstrip(";. ")
-        message = self._access.redacted(message)
-        kind = ConnectionBrokenError if any(a in status for a in AGAIN) else EnvironmentFailedError
-        return kind(f"{what}: {message}", where=self._address)
-
 
 def reason_in_log(log: Path | None, start: int) -> str:
     """The last error that the server has logged since its log had ``start`` bytes; empty without one."""
@@ -286,7 +192,3 @@ def reason_in_log(log: Path | None, start: int) -> str:
     parsing = re.findall(r"^\[libprotobuf ERROR [^\]\n]+\] (.+)$", text, re.MULTILINE)
     errors = parsing or re.findall(r"^E\d{4} [^\]\n]+\] (.+)$", text, re.MULTILINE)
     return errors[-1].strip().strip('"').rstrip(".") if errors else ""
-
-
-class ConnectionBrokenError(EnvironmentFailedError):
-    """The connection to the server broke, or there is nobody."""

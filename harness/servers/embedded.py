@@ -27,6 +27,7 @@ from harness.servers.triton import (
     server_and_stubs,
     server_options,
     starved,
+    trace_options,
 )
 
 if TYPE_CHECKING:
@@ -182,8 +183,9 @@ def serving_embedded(
             endpoints = Endpoints(LOOPBACK, ports["http"], ports["grpc"], ports["metrics"])
             log = logs / "tritonserver.log"
             log_start = log.stat().st_size if log.exists() else 0
+            tracing = trace_options(logs) if spec.trace else []
             child = processes.start(
-                _command(environment, repository, endpoints, options, shm_prefix),
+                _command(environment, repository, endpoints, [*tracing, *options], shm_prefix),
                 env=environment.variables(),
                 log=log,
                 shm_prefix=shm_prefix,

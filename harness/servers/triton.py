@@ -25,6 +25,7 @@ __all__ = [
     "server_and_stubs",
     "server_options",
     "starved",
+    "trace_options",
 ]
 
 SERVER = "tritonserver"
@@ -76,6 +77,13 @@ def server_options(extra_args: Sequence[str], *, address: str, gpu: bool) -> lis
         # Else it fills the log with the libraries that it does not find.
         options += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     return [*options, *extra_args]
+
+
+def trace_options(logs: Path) -> list[str]:
+    """The options with which a server can be told later to trace; a run's second server has its own file."""
+    number = len(list(logs.glob("trace*.json*"))) + 1
+    path = logs.absolute() / ("trace.json" if number == 1 else f"trace-{number}.json")
+    return [f"--trace-config=triton,file={path}"]
 
 
 def server_and_stubs(pid: int) -> list[tuple[ProcessRole, int]]:

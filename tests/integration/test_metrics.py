@@ -13,10 +13,18 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from harness.scenario import ServerSpec
+from harness.errors import EnvironmentFailedError
+from harness.server_spec import ServerSpec, TraceSpec
 from harness.servers import serving
 from harness.servers.control import Control
 from harness.servers.metric_log import MetricLog
+from harness.servers.settings import (
+    log_settings,
+    record,
+    set_log_settings,
+    set_trace_settings,
+    trace_settings,
+)
 from harness.servers.sources import sources_of
 from harness.servers.staging import staged
 from tests.footprint import wait_until
@@ -32,18 +40,31 @@ PENDING = "nv_inference_pending_request_count"
 USERS, REQUESTS, SLEEP_S = 8, 40, 0.02
 
 
+SPEC = ServerSpec(log_verbose=1, trace=TraceSpec(rate=1, count=20))
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    logs = tmp_path_factory.mktemp("logs")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def server(logs: Path) -> Iterator[Server]:
     folders = {name: MODELS / name for name in ("sleep", "identity")}
     with (
         staged(folders, "metrics") as repository,
-        serving(ServerSpec(), repository, logs=logs, run_id="metrics") as server,
+        serving(SPEC, repository, logs=logs, run_id="metrics") as server,
         Control(server.endpoints, log=server.log) as control,
     ):
         for model in folders:
             control.load(model, deadline_s=60)
         yield server
+
+
+@pytest.fixture(scope="module")
+def control(server: Server) -> Iterator[Control]:
+    with Control(server.endpoints, log=server.log) as control:
+        yield control
 
 
 def send(server: Server, requests: int) -> None:
@@ -92,4 +113,44 @@ def test_reading_costs_next_to_nothing(server: Server) -> None:
         time.sleep(2)
         used_s, took_s = time.process_time() - used_s, time.monotonic() - began_s
         assert len({row[0] for row in log.drain()}) >= 2
-    assert used_s < 0.05 * took_s  # of one core; 0.4 % on an idle machine
+    assert used_s < 0.05 * took_s  # of one core; 0.5 % on an idle machine
+
+
+def test_log_settings_are_read_and_set(control: Control) -> None:
+    assert log_settings(control)["log_verbose_level"] == 0
+    set_log_settings(control, {"log_verbose_level": 2, "log_info": False})
+    read = log_settings(control)
+    assert (read["log_verbose_level"], read["log_info"]) == (2, False)
+    set_log_settings(control, {"log_verbose_level": 0, "log_info": True})
+    with pytest.raises(EnvironmentFailedError, match="does not take the log setting nosuch True"):
+        set_log_settings(control, {"nosuch": True})
+
+
+def test_trace_settings_are_read_and_set_for_the_server_and_for_a_model(control: Control) -> None:
+    assert trace_settings(control)["trace_level"] == ("OFF",)
+    set_trace_settings(control, {"trace_rate": ["7"]}, "identity")
+    assert trace_settings(control, "identity")["trace_rate"] == ("7",)
+    assert trace_settings(control)["trace_rate"] == ("1000",)
+    set_trace_settings(control, {"trace_rate": None}, "identity")
+    assert trace_settings(control, "identity")["trace_rate"] == ("1000",)
+    with pytest.raises(EnvironmentFailedError, match="trace_level NOSUCH: it has OFF"):
+        set_trace_settings(control, {"trace_level": ["NOSUCH"]})
+
+
+def test_a_scenarios_traces_and_log_land_in_its_logs(
+    server: Server, control: Control, logs: Path
+) -> None:
+    """The last test of this server: it ends it, which is when the traces are written."""
+    logged = server.log.stat().st_size if server.log else 0
+    record(control, SPEC)
+    send(server, 30)
+    server.stop()
+    with (logs / "tritonserver.log").open() as text:
+        text.seek(logged)
+        assert "sleep" in text.read()
+    (file,) = logs.glob("trace.json*")
+    events = json.loads(file.read_text())
+    traced = {event["id"] for event in events if event.get("model_name") == "sleep"}
+    assert len(traced) == 20
+    names = {stamp["name"] for event in events for stamp in event.get("timestamps", [])}
+    assert {"REQUEST_START", "QUEUE_START", "COMPUTE_START", "REQUEST_END"} <= names
