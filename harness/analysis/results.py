@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.analysis.course import Slice
+    from harness.analysis.resources import Resources
     from harness.point import Point, ServerConfiguration, Workload
     from harness.records import RunRecord, TrialRecord
     from harness.scenario import Measure, Slo
@@ -304,6 +305,7 @@ class Analysis:
         workloads: the rankings.
         drift: what the sentinel trials show; ``None`` without any.
         verdict: of the run, with reasons in words.
+        resources: CPU and memory over the whole run; ``None`` without telemetry.
     """
 
     record: RunRecord
@@ -316,6 +318,7 @@ class Analysis:
     workloads: tuple[WorkloadResult, ...]
     drift: Drift | None
     verdict: RunVerdict
+    resources: Resources | None = field(default=None, repr=False, compare=False)
 
     def headlines(self) -> tuple[str, ...]:
         """The answer, a line a workload, and the run's verdict where it is not valid."""

@@ -11,6 +11,7 @@ from harness.analysis.bookkeeping import ceiling_share
 from harness.analysis.judging import judge
 from harness.analysis.points import group_trials, pool
 from harness.analysis.ranking import rank
+from harness.analysis.resources import resources_of
 from harness.analysis.results import Analysis
 from harness.analysis.soundness import judge_run, sentinel_drift
 from harness.analysis.tables import point_table, trial_table
@@ -63,6 +64,7 @@ def analyse(run: RunDirectory) -> Analysis:
         workloads=workloads,
         drift=drift,
         verdict=judge_run(record, results, workloads, drift, len(records)),
+        resources=resources_of(run, records),
     )
 
 

@@ -28,7 +28,7 @@ from harness.report.rows import (
     point_columns,
     point_rows,
 )
-from harness.report.sections import drift_section, figure_sections
+from harness.report.sections import drift_section, figure_sections, resource_section
 from harness.report.svg import StyleSheet
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def render_page(analysis: Analysis) -> str:
     """The report of a run as HTML. The same analysis gives the same text."""
     cast, sheet = cast_of(analysis), StyleSheet()
     sections, drift = figure_sections(analysis, cast, sheet), drift_section(analysis, sheet)
+    resources = resource_section(analysis, sheet)
     rows = point_rows(analysis, cast)
     css = (HERE / "page.css").read_text(encoding="utf-8") + sheet.text()
     js = (HERE / "page.js").read_text(encoding="utf-8")
@@ -84,11 +85,12 @@ def render_page(analysis: Analysis) -> str:
         "open_columns": OPEN_COLUMNS,
         "method": method(analysis) if analysis.results else [],
         "drift": drift,
+        "resources": resources,
         "instrument_lead": instrument_lead(analysis.record) if analysis.results else "",
         "instrument_columns": INSTRUMENT_COLUMNS,
         "instrument_rows": instrument_rows(analysis.record),
         "environment": environment(analysis.record),
-        "contents": _contents(analysis, [*sections, drift]),
+        "contents": _contents(analysis, [*sections, drift, resources]),
         "policy": _policy(css, js),
         "css": Markup(css),  # noqa: S704 - our own text, and numbers and colours of figures
         "js": Markup(js),  # noqa: S704 - our own text
@@ -187,7 +189,7 @@ def _table_lead(points: int) -> str:
 def _contents(analysis: Analysis, sections: list[Section]) -> list[tuple[str, str]]:
     """Anchors and titles of what is on the page, in its order."""
     shown = {section.id: section.short for section in sections if section.panels or section.tables}
-    drift = [("drift", shown.pop("drift"))] if "drift" in shown else []
+    last = [(id_, shown.pop(id_)) for id_ in ("drift", "resources") if id_ in shown]
     measured = bool(analysis.results)
     return [
         *([("answer", "Answer")] if analysis.workloads else []),
@@ -197,7 +199,7 @@ def _contents(analysis: Analysis, sections: list[Section]) -> list[tuple[str, st
             if measured
             else []
         ),
-        *drift,
+        *last,
         ("environment", "Environment"),
     ]
 

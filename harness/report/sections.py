@@ -13,6 +13,7 @@ from harness.report.courses import course_panels
 from harness.report.drift import drift_panel
 from harness.report.heatmap import heat_panels
 from harness.report.percentiles import percentile_panels
+from harness.report.resources import resource_panels
 from harness.report.tradeoff import tradeoff_panels
 
 if TYPE_CHECKING:
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
     from harness.report.panels import Panel
     from harness.report.svg import StyleSheet
 
-__all__ = ["Section", "drift_section", "figure_sections"]
+__all__ = ["Section", "drift_section", "figure_sections", "resource_section"]
 
 DRIFT_LEAD = (
     "One point, the sentinel, was measured at the start, in the middle and at the end of the run. What"
     " differs here is the machine, not the configuration."
+)
+
+RESOURCE_LEAD = (
+    "Means over equal parts of the run, load and pauses together. Stubs are the processes that run a"
+    " model in Python. What was not read is n/a."
 )
 
 
@@ -138,3 +144,9 @@ def drift_section(analysis: Analysis, sheet: StyleSheet) -> Section:
     """What the sentinel trials show; it stands by itself, after how it was measured."""
     drifted = drift_panel(analysis, sheet)
     return Section("drift", "Drift", "Drift", DRIFT_LEAD, [drifted] if drifted else [])
+
+
+def resource_section(analysis: Analysis, sheet: StyleSheet) -> Section:
+    """CPU and memory over the whole run: whether something was short, or grew."""
+    panels = resource_panels(analysis.resources, sheet)
+    return Section("resources", "Resources", "CPU and memory over the run", RESOURCE_LEAD, panels)
