@@ -11,7 +11,7 @@ import typer
 from harness.cli import app
 from harness.cli.console import note, out
 from harness.cli.container import fetch_image
-from harness.errors import MeasurementError, UsageError
+from harness.errors import EnvironmentFailedError, MeasurementError, UsageError
 
 if TYPE_CHECKING:
     from harness.experiment import Plan
@@ -152,8 +152,9 @@ def _plan(path: Path | None, options: dict[str, Any], models: Path) -> Plan:
     if path is not None:
         scenario, text = read_scenario(path)
         base = scenario.model_dump(mode="json")
-        if "concurrency" not in given and base["sweep"]["concurrency"] is None:
-            given["concurrency"] = USERS
+        # Of its loads only the largest concurrency matters here; a preset is filled in by now.
+        users = scenario.sweep.most_users or USERS
+        base["sweep"] |= {"preset": None, "rate": None, "load": None, "concurrency": users}
     else:
         sweep = {"protocol": ["http", "grpc"], "concurrency": USERS}
         base = {"name": "calibrate", "sweep": sweep}
@@ -195,7 +196,13 @@ def _measure(plan: Plan) -> dict[str, Calibration]:
         as_it_was(plan) as same,
         open_bench(same.scenario, same.models, logs, run_id, {}) as bench,
     ):
-        return {name: measured(bench, name, workloads, users) for name in plan.scenario.model}
+        offers = bench.server.offers
+        if not (offers.model_control and offers.statistics):
+            raise EnvironmentFailedError(
+                "this server loads no probe, or has no statistics: nothing can be proved there",
+                remedy="Calibrate on an embedded server of the same machine",
+            )
+        return {name: measured(bench, name, workloads, users) for name in plan.models}
 
 
 def _as_json(plan: Plan, found: dict[str, Calibration]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_wrong_answers_end_a_run_with_4(harness: Harness, tmp_path: Path) -> Non
     run, points = run_of(harness, tmp_path, ["nan", "fickle", "right"], code=4)
     shares = {row["model"]: int(row["wrong_answers"]) / int(row["requests"]) for row in points}
     assert shares["nan"] == 1
-    assert shares["fickle"] == pytest.approx(0.02, abs=0.005)
+    assert shares["fickle"] == pytest.approx(0.02, abs=0.01)
     assert shares["right"] == 0
     verdicts = {row["model"]: row["verdict"] for row in points}
     assert verdicts["nan"] == verdicts["fickle"] == "wrong answers"
