@@ -126,7 +126,11 @@ def _measure(plan: Plan, directory: RunDirectory) -> int:
 
         try:
             run_experiment(plan, directory, command=tuple(sys.argv), on_progress=show)
-        except InterruptedRunError:
+        except InterruptedRunError as interrupt:
+            if not directory.trials():
+                raise InterruptedRunError(
+                    "interrupted before anything was measured", where=str(directory.path)
+                ) from interrupt
             note.print("interrupted: what was measured is kept")
             return INTERRUPTED
         except HarnessError as error:

@@ -55,6 +55,7 @@ def served(process: subprocess.Popen[str], traces: Traces) -> None:
     assert traces.pids
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_ends_in_order(box: Box, number: int) -> None:
     traces = box.traces()

@@ -137,6 +137,7 @@ def test_an_interrupt_ends_a_run_in_order(
     assert "Traceback" not in stderr
     assert len(command.trials()) == (1 if stage == "report" else 0)
     if stage != "report":
+        assert "interrupted before anything was measured" in stderr
         assert command.status() == "interrupted"
     if stage == "set-up":  # nothing may have been started yet
         assert not command.footprint.left()

@@ -71,6 +71,7 @@ def test_cores_that_are_not_here_are_refused_before_anything_starts(
     assert not list(tmp_path.glob("*/run.json"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slots", [1, 2])
 def test_the_rate_limiter_holds_executions_to_what_there_is(tmp_path: Path, slots: int) -> None:
     """Two instances that sleep: one after the other where there is one slot."""
