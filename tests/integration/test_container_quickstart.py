@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.long
 
 QUICKSTART = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
-PASSES = 4  # one fewer than the quickstart's own: all of its points twice, on two servers, in ten minutes
+PASSES = 3  # fewer than the quickstart's own: all of its points on two servers, in seven minutes
 WITHIN = 0.05
 
 

@@ -60,14 +60,15 @@ def hanging_stub(model: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("kind", "spoil", "said"),
     [
-        (broken_weights, "loading cnn: "),
-        (broken_code, "from another planet"),
-        (no_backend, "nosuch"),
-        (hanging_stub, "loading cnn: no answer within 8 s"),
+        ("embedded", broken_weights, "loading cnn: "),
+        ("embedded", broken_code, "from another planet"),
+        ("embedded", no_backend, "nosuch"),
+        ("embedded", hanging_stub, "loading cnn: no answer within 8 s"),
+        ("container", broken_weights, "loading cnn: "),
+        ("container", hanging_stub, "loading cnn: no answer within 8 s"),
     ],
 )
 def test_a_model_that_does_not_load_ends_the_run_with_the_reason(
@@ -113,18 +114,20 @@ def test_a_killed_run_leaves_nothing_to_the_next_start(
     command.assert_gone()
 
 
-@pytest.mark.parametrize("stage", ["set-up", "start", "warm-up", "window", "report"])
+STAGES = ("set-up", "start", "warm-up", "window", "report")
+
+
 @pytest.mark.parametrize(
-    ("kind", "number"),
+    ("kind", "stage", "number"),
     [
-        ("embedded", signal.SIGINT),
-        ("embedded", signal.SIGTERM),
-        ("container", signal.SIGINT),
-        ("container", signal.SIGTERM),
+        *(("embedded", stage, signal.SIGINT) for stage in STAGES),
+        *(("embedded", stage, signal.SIGTERM) for stage in STAGES),
+        *(("container", stage, signal.SIGINT) for stage in STAGES[::2]),
+        *(("container", stage, signal.SIGTERM) for stage in STAGES[1::2]),
     ],
 )
 def test_an_interrupt_ends_a_run_in_order(
-    running: Callable[..., RunCommand], kind: str, number: signal.Signals, stage: str
+    running: Callable[..., RunCommand], kind: str, stage: str, number: signal.Signals
 ) -> None:
     command = running(kind, LONG_STAGES.get(stage, SHORT))
     if stage == "report":

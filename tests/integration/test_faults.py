@@ -93,12 +93,9 @@ def test_the_server_is_frozen_while_its_load_changes(running: Callable[..., RunC
     command.assert_gone()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_server_is_frozen_for_three_seconds(
-    running: Callable[..., RunCommand], kind: str
-) -> None:
+def test_the_server_is_frozen_for_three_seconds(running: Callable[..., RunCommand]) -> None:
     """It is noted, the window shows it, and the server is not given up."""
-    command = running(kind, "window: 6s, passes: 1, sentinels: false")
+    command = running("embedded", "window: 6s, passes: 1, sentinels: false")
     command.reach("window")
     time.sleep(2.5)  # until the warm-up has passed
     server = command.server()
