@@ -34,6 +34,7 @@ def refused(box: Box, kind: type[HarnessError] = EnvironmentFailedError, **spec:
     ):
         pass
     traces.assert_gone()
+    assert caught.value.exit_code == (2 if kind is UsageError else 3)
     return str(caught.value)
 
 
