@@ -81,8 +81,8 @@ def calibrate(
     server, with the tensors of your model, two probes take its place: one answers at once, the other
     sleeps for 5 ms. Every run measures the same at its start and holds its points against it.
 
-    [bold]ceiling[/bold]: requests/s against the probe that answers at once. A point near it measured the
-    generator.
+    [bold]ceiling[/bold]: requests/s against the probe that answers at once. A point near it may have
+    measured the generator.
 
     [bold]CPU[/bold]: what the generator uses for a request.
 
