@@ -99,7 +99,7 @@ def tune(
 
     Several values are given with commas. Every combination is fitted once a fold and judged on the
     part held out; the test data is never touched. Without values a grid of four networks is searched,
-    which takes about five minutes on two cores.
+    which takes three to four minutes on two idle cores.
 
     Interrupted, the same command goes on after the last finished fit. The folder then holds tuning.json,
     a page, and best.yaml (and one for the best of each network), to be given to harness train.

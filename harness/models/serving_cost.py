@@ -36,7 +36,7 @@ class ServingCost(Frozen):
 
     Attributes:
         latency_ms: of a batch of 1, the median over all calls.
-        throughput: images per second in batches of 32, the median over the rounds.
+        throughput: images per second in batches of 32, from the median over all calls.
         parameters: number of weights.
         file_bytes: size of the ONNX file.
     """
@@ -64,16 +64,15 @@ def measure_costs(networks: Sequence[str], classes: int, seed: int) -> dict[str,
             sizes[name] = (int(model.count_params()), path.stat().st_size)
             runs[name] = _runner(path)
     latencies: dict[str, list[float]] = {name: [] for name in networks}
-    rates: dict[str, list[float]] = {name: [] for name in networks}
+    batches: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(ROUNDS):
         for name in networks:
             latencies[name] += _durations_s(runs[name], x[:1])
-            batches = _durations_s(runs[name], x)
-            rates[name].append(THROUGHPUT_BATCH * len(batches) / sum(batches))
+            batches[name] += _durations_s(runs[name], x)
     return {
         name: ServingCost(
             latency_ms=statistics.median(latencies[name]) * 1e3,
-            throughput=statistics.median(rates[name]),
+            throughput=THROUGHPUT_BATCH / statistics.median(batches[name]),
             parameters=sizes[name][0],
             file_bytes=sizes[name][1],
         )

@@ -256,3 +256,17 @@ def test_versions_stand_side_by_side(
         one = read_reference(model.folder / "reference-1.npz").outputs["probabilities"]
         two = read_reference(model.folder / "reference.npz").outputs["probabilities"]
         assert np.abs(one - two).max() > 1e-3, "the versions cannot be told apart"
+
+        # Which are served is the policy's to say, and which answers a request that names none.
+        image = requested({"image": (images, "FP32")})
+        for policy, served, other, answers in (
+            ({"specific": {"versions": [1]}}, "1", "2", one),
+            ({"latest": {"num_versions": 1}}, "2", "1", two),
+        ):
+            config = model.configuration | {"version_policy": policy}
+            control.load("cnn", config, deadline_s=LOAD_S)
+            assert differences(config, control.effective_configuration("cnn")) == ()
+            answer = client.infer("cnn", image).as_numpy("probabilities")
+            np.testing.assert_allclose(answer, answers[:8], atol=1e-4)
+            assert client.is_model_ready("cnn", served)
+            assert not client.is_model_ready("cnn", other)

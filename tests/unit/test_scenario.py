@@ -138,3 +138,10 @@ def test_server_and_generator_may_have_cores_of_their_own() -> None:
     scenario = parse("server: {cpus: [0]}\ngenerator: {cpus: 1}\nsweep: {concurrency: 1}")
     assert scenario.server.cpus == (0,)
     assert scenario.generator.cpus == (1,)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(QUICKSTART.parent.glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_scenario_that_comes_along_is_read(path: Path) -> None:
+    assert read_scenario(path)[0].name == path.stem
