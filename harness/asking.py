@@ -13,7 +13,7 @@ from typing import Any, cast
 from harness.access import OPEN, Access, tls_reason
 from harness.errors import EnvironmentFailedError
 
-__all__ = ["Reply", "get", "get_json"]
+__all__ = ["Reply", "get", "get_json", "knock"]
 
 LARGEST_ANSWER_BYTES = 1 << 20
 LARGEST_HEAD_BYTES = 1 << 16
@@ -125,6 +125,20 @@ def get_json(
     if not isinstance(answer, dict):
         raise _unanswered("its answer is not a JSON object", where)
     return answer
+
+
+def knock(host: str, port: int, timeout_s: float) -> None:
+    """Connect and hang up: where nobody listens, that is said at once.
+
+    Raises:
+        EnvironmentFailedError: nobody is there.
+    """
+    try:
+        socket.create_connection((host, port), timeout_s).close()
+    except TimeoutError as error:
+        raise _unanswered(f"no answer within {timeout_s:g} s", f"{host}:{port}") from error
+    except OSError as error:
+        raise _unanswered(_why(error), f"{host}:{port}") from error
 
 
 def _error_in(text: str) -> str:

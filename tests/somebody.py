@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from harness.access import Access
+from harness.errors import EnvironmentFailedError
+from harness.repository.probes import PROBE
 from harness.scenario import ServerSpec
 from harness.servers import serving
 from harness.servers.control import Control
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from harness.servers.server import Server
     from tests.certificates import Certificates
 
-__all__ = ["ADMIN", "Session", "Somebody", "https_proxy", "somebody", "start_harness"]
+__all__ = ["ADMIN", "MODELS", "Session", "Somebody", "https_proxy", "somebody", "start_harness"]
 
 MODELS = Path(__file__).parent / "models"
 # Who sends this header may load models, by ``--grpc-restricted-protocol``.
@@ -58,6 +60,13 @@ class Somebody:
         ready = sorted(model.name for model in answer.models if model.state == "READY")
         return {name: self.control.effective_configuration(name) for name in ready}
 
+    def probed(self) -> bool:
+        """Whether a probe is loaded, which the index does not list."""
+        try:
+            return self.control.is_model_ready(PROBE)
+        except EnvironmentFailedError:
+            return False
+
     def scenario(self, *, admin: bool = True, **server: object) -> str:
         """The server's part of a scenario."""
         at = self.server.endpoints
@@ -77,7 +86,7 @@ def somebody(
     access: Access | None = None,
     loaded: bool = True,
 ) -> Iterator[Somebody]:
-    """Run a Triton with ``identity`` loaded in a way of its own, and ``null`` there but not loaded."""
+    """Run a Triton with ``identity`` loaded in a way of its own; ``null``, which is not, and ``broken``, which cannot be."""
     ports = ports or choose_ports({"http": 0, "grpc": 0, "metrics": 0})
     spec = ServerSpec.model_validate(
         {f"{name}_port": port for name, port in ports.items()} | {"extra_args": extra_args}
@@ -85,6 +94,7 @@ def somebody(
     access = access or Access(headers=((ADMIN_HEADER, "TEST_ADMIN"),))
     with ExitStack() as stack:
         folders = {name: MODELS / name for name in ("identity", "null")}
+        folders["broken"] = broken(logs)
         repository = stack.enter_context(staged(folders, "somebody"))
         server = stack.enter_context(serving(spec, repository, logs=logs, run_id="somebody"))
         at = server.endpoints
@@ -93,6 +103,17 @@ def somebody(
         if loaded:
             load_as_owner(control)
         yield Somebody(server, control)
+
+
+def broken(folder: Path) -> Path:
+    """A model that does not load."""
+    target = folder / "broken"
+    if not target.exists():
+        shutil.copytree(MODELS / "null", target)
+        config = target / "config.pbtxt"
+        config.write_text(config.read_text().replace('"null"', '"broken"'))
+        (target / "1" / "model.py").write_text("raise ImportError('no module named nosuchlibrary')")
+    return target
 
 
 def load_as_owner(control: Control) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.access import handshake
-from harness.asking import get, get_json
+from harness.asking import get, get_json, knock
 from harness.errors import EnvironmentFailedError, HarnessError
 from harness.servers.control import Control
 from harness.servers.launch import STANDARD_PORTS
@@ -95,6 +95,8 @@ def _reach_grpc(at: Endpoints, timeout_s: float) -> None:
     """Say plainly why gRPC cannot be reached, where it cannot."""
     if at.access.grpc_tls:
         handshake(at.host, at.grpc_port or 0, at.access, timeout_s=timeout_s, protocol="h2")
+    else:
+        knock(at.host, at.grpc_port or 0, timeout_s)
     with Control(at, deadline_s=timeout_s) as control:
         control.server_metadata()
 

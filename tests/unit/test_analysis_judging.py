@@ -247,3 +247,25 @@ def test_a_point_that_never_had_a_window_has_only_that_verdict(tmp_path: Path) -
     assert point.verdict is Verdict.TRIAL_FAILED
     assert point.reasons == ("4 of 4 trials failed: the server would not load it",)
     assert point.passes == 0
+
+
+@pytest.mark.parametrize(
+    ("offers", "verdict"),
+    [
+        ({"statistics": False, "processes": False}, Verdict.VALID),
+        ({"statistics": False, "processes": True}, Verdict.TELEMETRY_MISSING),
+        ({"statistics": True, "processes": False}, Verdict.TELEMETRY_MISSING),
+        (None, Verdict.TELEMETRY_MISSING),
+    ],
+)
+def test_what_a_server_never_tells_is_no_doubt_about_a_point(
+    tmp_path: Path, offers: dict[str, bool] | None, verdict: Verdict
+) -> None:
+    def bare(measured: Measured) -> Measured:
+        return with_record(replace(measured, telemetry=[]), statistics=None)
+
+    run = write_run(tmp_path, SCENARIO, alter=bare)
+    known = run.record()
+    run.write_record(known.model_copy(update={"server": {"kind": "remote", "offers": offers}}))
+    (point,) = analyse(run).results
+    assert point.verdict is verdict, point.reasons

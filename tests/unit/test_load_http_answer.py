@@ -147,3 +147,9 @@ def outcome_of(raw: bytes) -> tuple[Outcome, Answer | None]:
         return Outcome.OK, parse_http(raw)
     except FailedRequestError as error:
         return error.outcome, None
+
+
+def test_a_json_header_beyond_all_bounds_is_not_parsed() -> None:
+    outcome, reason = failed(response(JSON + b" " * (1 << 20)))
+    assert outcome is Outcome.WRONG_ANSWER
+    assert "a JSON header of" in reason

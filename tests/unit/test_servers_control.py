@@ -12,6 +12,7 @@ from harness.servers.control import reason_in_log
 from harness.servers.snapshot import COUNTS, Snapshot, difference, take
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 counts = st.integers(0, 10**15)
@@ -73,6 +74,16 @@ def test_versions_of_a_model_are_added_up() -> None:
     assert seen.counts["cache_hit_count"] == 10
     assert seen.counts["success_ns"] == 0
     assert seen.executed_batches == {1: 6, 8: 3, 16: 3}
+
+
+@pytest.mark.parametrize(("sizes", "count"), [((1,), 2**64 - 1), ((2**63,), 1), (range(20_000), 1)])
+def test_statistics_that_cannot_be_are_refused(sizes: Iterable[int], count: int) -> None:
+    answer = pb.ModelStatisticsResponse()
+    one = answer.model_stats.add(name="m", version="1", inference_count=count)
+    for size in sizes:
+        one.batch_stats.add(batch_size=size).compute_infer.count = 1
+    with pytest.raises(EnvironmentFailedError, match="make no sense"):
+        take(10, 20, answer)
 
 
 LOG = """\
