@@ -32,8 +32,9 @@ SHORTEST_NAME = 3
 
 
 def names_in(records: Iterable[RunRecord | TrialRecord]) -> frozenset[str]:
-    """The names that must not appear: the run's host, users in its paths, and this machine's own."""
+    """The names that must not appear: the run's host, a remote server's, users in its paths, and this machine's own."""
     names = {socket.gethostname(), Path.home().name, _user()}
+    records = list(records)
     for record in records:
         data = record.model_dump(mode="json")
         for key, text in _texts(data):
@@ -41,9 +42,16 @@ def names_in(records: Iterable[RunRecord | TrialRecord]) -> frozenset[str]:
             if key in HIDDEN:
                 names.add(text)
     names |= {name.partition(".")[0] for name in names}
+    names |= {host for record in records if (host := _server(record))}
     return frozenset(
         name for name in names if len(name) >= SHORTEST_NAME and name.lower() not in COMMON
     )
+
+
+def _server(record: RunRecord | TrialRecord) -> str:
+    """The host of a server that somebody else runs, whole: a part of an address is any number."""
+    server = record.scenario.get("server") if isinstance(record, RunRecord) else None
+    return str(server.get("host") or "") if isinstance(server, dict) else ""
 
 
 def _user() -> str:

@@ -149,3 +149,16 @@ def test_the_rule(run: RunDirectory, before: str, after: str) -> None:
     cleaned = anonymous_record(record, names_in([record]))
     assert cleaned.notes[0] == after
     assert json.loads(cleaned.model_dump_json())["host"] == {}
+
+
+@pytest.mark.parametrize("host", ["gpu7.example.org", "192.0.2.17"])
+def test_the_host_of_a_remote_server_is_left_out(run: RunDirectory, host: str) -> None:
+    record = run.record()
+    server = {"kind": "remote", "host": host, "http_port": 8000}
+    said = f"http://{host}:8000/v2: nobody listens there, 192 times"
+    text = f"server: {{kind: remote, host: {host}}}"
+    told = {"scenario": {**record.scenario, "server": server}, "scenario_text": text}
+    record = record.model_copy(update=told | {"status_reason": said})
+    left = anonymous_record(record, names_in([record]))
+    assert host not in left.model_dump_json()
+    assert "8000/v2: nobody listens there, 192 times" in left.status_reason
