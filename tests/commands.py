@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import urllib.request
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import psutil
+from docker.errors import NotFound
 
 from harness.archive import open_run
 from tests.containers import Traces, tree
@@ -54,15 +56,15 @@ class RunCommand:
     def servers(self) -> list[int]:
         """The server's main process."""
         if self.traces is None:
-            return [
-                child.pid
-                for child in psutil.Process(self.process.pid).children(recursive=True)
-                if child.name() == "tritonserver"
-            ]
+            return [pid for pid in tree(self.process.pid) if named(pid) == "tritonserver"]
         api = self.traces.client.api
         running = [one["Id"] for one in api.containers()]
         new = [one for one in running if one not in self.traces.before["containers"]]
-        return [api.inspect_container(one)["State"]["Pid"] for one in new]
+        pids = []
+        for one in new:
+            with contextlib.suppress(NotFound):  # it has just gone
+                pids.append(api.inspect_container(one)["State"]["Pid"])
+        return [pid for pid in pids if pid]
 
     def server(self) -> int:
         """The one server that runs."""
@@ -72,8 +74,7 @@ class RunCommand:
 
     def stubs(self) -> list[int]:
         """The server's Python stubs, the newest last."""
-        stubs = [psutil.Process(pid) for pid in tree(self.server())]
-        stubs = [stub for stub in stubs if stub.name().startswith(STUB)]
+        stubs = [psutil.Process(pid) for pid in tree(self.server()) if named(pid).startswith(STUB)]
         return [stub.pid for stub in sorted(stubs, key=psutil.Process.create_time)]
 
     def trials(self) -> list[TrialRecord]:
@@ -89,12 +90,12 @@ class RunCommand:
     def inferences(self, model: str) -> float:
         """How many the server has executed, as its metrics say."""
         for pid in self.servers():
-            words = psutil.Process(pid).cmdline()
-            ports = [word.partition("=")[2] for word in words if word.startswith("--metrics-port")]
             try:
+                words = psutil.Process(pid).cmdline()
+                ports = [word.split("=")[1] for word in words if word.startswith("--metrics-port")]
                 with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/metrics") as answer:
                     lines = answer.read().decode().splitlines()
-            except OSError:
+            except (OSError, IndexError, psutil.Error):
                 continue
             mine = (line for line in lines if line.startswith("nv_inference_count{"))
             return sum(float(line.split()[-1]) for line in mine if f'model="{model}"' in line)
@@ -127,6 +128,14 @@ class RunCommand:
         else:
             self.footprint.assert_gone()
         assert not list(self.temporary.iterdir())
+
+
+def named(pid: int) -> str:
+    """The name of a process; empty where it has gone."""
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return ""
 
 
 def run_command(

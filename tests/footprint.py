@@ -59,7 +59,11 @@ class Footprint:
 
     def note(self) -> Footprint:
         """Add what is there now."""
-        for child in psutil.Process(self.owner).children(recursive=True):
+        try:
+            children = psutil.Process(self.owner).children(recursive=True)
+        except psutil.NoSuchProcess:  # it has ended
+            return self
+        for child in children:
             if child.pid in self.others:
                 continue
             try:
