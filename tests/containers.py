@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
+from docker.errors import NotFound
 
 from harness.errors import EnvironmentFailedError
 from harness.scenario import ServerSpec
@@ -89,7 +90,10 @@ class Traces:
         for one in self.client.api.containers():
             if one["Id"] in self.before["containers"]:
                 continue
-            attributes = self.client.api.inspect_container(one["Id"])
+            try:
+                attributes = self.client.api.inspect_container(one["Id"])
+            except NotFound:  # it has just gone
+                continue
             main = attributes["State"]["Pid"]
             if main:
                 self.pids |= {main, *tree(main)}
