@@ -127,7 +127,8 @@ class RunCommand:
             self.traces.assert_gone()
         else:
             self.footprint.assert_gone()
-        assert not list(self.temporary.iterdir())
+        # Guards remove what is theirs a moment after the command has ended.
+        wait_until(lambda: not list(self.temporary.iterdir()), 5, "an empty temporary folder")
 
 
 def named(pid: int) -> str:
