@@ -98,6 +98,8 @@ class ServerEnvironment:
             "LD_LIBRARY_PATH": f"{self.site / 'nvidia_pytriton.libs'}:{self.library_folder}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONNOUSERSITE": "1",
+            # ONNX Runtime would report to its maker, and leave a file in the temporary folder.
+            "ORT_DISABLE_TELEMETRY": "1",
         }
 
 

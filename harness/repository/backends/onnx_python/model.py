@@ -9,13 +9,18 @@ in the environment of the server.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+# From 1.29 on it reports to its maker unless it is told not to before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 # ``optimization.graph.level`` means here what it means to Triton's own ONNX Runtime backend.
 GRAPH_LEVELS = {
