@@ -109,7 +109,7 @@ class ContainerUsage:
 
     def __init__(self, pid: int | None, ask: Callable[[], dict[str, Any]]) -> None:
         self._group = find_control_group(pid) if pid else None
-        self._ask = ask
+        self.ask = ask
 
     def read(self) -> list[Metric]:
         """``container_cpu_seconds`` (so far) and ``container_memory_bytes``.
@@ -117,7 +117,7 @@ class ContainerUsage:
         Raises:
             Exception: it has gone, or the engine does not answer.
         """
-        return self._group.read() if self._group else from_engine(self._ask())
+        return self._group.read() if self._group else from_engine(self.ask())
 
 
 def _metrics(cpu_s: float, memory_bytes: int) -> list[Metric]:

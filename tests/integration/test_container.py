@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,20 +15,25 @@ import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 
+from harness.errors import EnvironmentFailedError
+from harness.point import ServerConfiguration
 from harness.reference import read_reference
 from harness.servers import container_start, engine
+from harness.servers.cgroup import ContainerUsage
 from harness.servers.container_start import prepare_image
 from harness.servers.control import difference
+from harness.servers.gpus import require_gpus
 from harness.servers.health import Health
 from harness.servers.inquiry import answers
 from harness.servers.leftovers import PREFIX
+from harness.servers.metric_log import MetricLog
+from harness.servers.sources import sources_of
 from harness.servers.telemetry import Telemetry
 from tests.containers import own_box
 from tests.footprint import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from docker import DockerClient
 
@@ -294,3 +300,53 @@ def test_an_image_that_is_here_is_not_fetched(box: Box) -> None:
     seen: list[object] = []
     prepare_image(box.spec(), seen.append)
     assert not seen
+
+
+def test_its_control_group_says_what_its_processes_use(
+    shared: tuple[ContainerServer, Control],
+) -> None:
+    server, _ = shared
+    (source,) = [each for each in sources_of(server, ["identity"]) if each.name == "container"]
+    assert isinstance(source, ContainerUsage)
+    by_engine = ContainerUsage(None, source.ask)  # as where its processes are not seen from here
+
+    def processes_s() -> float:
+        return sum(sum(psutil.Process(pid).cpu_times()[:2]) for _, pid in server.processes())
+
+    def container_s(usage: ContainerUsage) -> float:
+        return {name: value for name, _, value in usage.read()}["container_cpu_seconds"]
+
+    before = [processes_s(), container_s(source), container_s(by_engine)]
+    for _ in range(200):
+        infer(server, "identity", [1.0] * 8)
+    after = [processes_s(), container_s(source), container_s(by_engine)]
+    used, by_files, asked = [last - first for first, last in zip(before, after, strict=True)]
+    # The kernel counts nanoseconds, and a process's own figures are in hundredths of a second, each.
+    assert by_files == pytest.approx(used, abs=0.02 * (2 + len(server.processes())))
+    assert asked == pytest.approx(by_files, rel=0.3, abs=0.05)
+    memory = {name: value for name, _, value in source.read()}["container_memory_bytes"]
+    assert (
+        10e6
+        < memory
+        < 4 * sum(psutil.Process(pid).memory_info().rss for _, pid in server.processes())
+    )
+
+
+def test_a_run_takes_the_containers_figures_where_processes_are_not_seen(
+    shared: tuple[ContainerServer, Control],
+) -> None:
+    server, _ = shared
+    with MetricLog(0.05) as log:
+        log.start(sources_of(server, ["identity"]))
+        time.sleep(1)
+        rows = log.drain()
+    names = {row[2] for row in rows if row[1] == "container"}
+    assert names == {"container_cpu_seconds", "container_memory_bytes"}
+    assert "nv_inference_pending_request_count" in {row[2] for row in rows if row[1] == "triton"}
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+def test_configurations_on_a_gpu_need_one(shared: tuple[ContainerServer, Control]) -> None:
+    server, _ = shared
+    with pytest.raises(EnvironmentFailedError, match="the server has no GPU"):
+        require_gpus(server, [ServerConfiguration(model="identity", kind="gpu")])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 
 from harness.records import METRIC_COLUMNS
 from harness.servers import metric_log
@@ -120,3 +121,31 @@ def test_stopping_twice_and_never_starting_are_fine() -> None:
     log.stop()
     log.stop()
     assert log.drain() == []
+
+
+def test_a_long_run_takes_no_more_memory_than_a_short_one() -> None:
+    """A thousand trials' worth of readings, drained after each trial as in a run."""
+
+    class Many:
+        name = "many"
+
+        def read(self) -> list[tuple[str, str, float]]:
+            return [(f"name{place}", "{}", time.monotonic()) for place in range(60)]
+
+    def drained(log: MetricLog, rows: int) -> int:
+        seen = 0
+        while seen < rows:
+            log.refresh()
+            seen += len(log.drain())
+        return tracemalloc.get_traced_memory()[0]
+
+    with MetricLog(0.001) as log:
+        log.start([Many()])
+        tracemalloc.start()
+        try:
+            first_bytes = drained(log, 3_000)
+            last_bytes = drained(log, 60_000)
+        finally:
+            tracemalloc.stop()
+    # Sixty thousand rows would be more than six megabytes.
+    assert last_bytes - first_bytes < 500_000

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from harness.records import TELEMETRY_COLUMNS
+from harness.servers import telemetry as module
 from harness.servers.telemetry import Telemetry
 from tests.footprint import wait_until
 
@@ -102,3 +103,13 @@ def test_stopping_twice_and_never_starting_are_fine() -> None:
     telemetry.stop()
     telemetry.stop()
     assert telemetry.drain() == []
+
+
+def test_memory_is_bounded_while_nobody_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_READINGS", 20)
+    with Telemetry(0.001) as telemetry:
+        telemetry.start(list)
+        telemetry.refresh()
+        first_ns = min(row[0] for row in telemetry._readings)
+        wait_until(lambda: len(telemetry._readings) == 20 and telemetry._readings[0][0] > first_ns)
+        assert len(telemetry.drain()) == 20
