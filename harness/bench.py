@@ -188,7 +188,9 @@ class Bench:
                 self.refused[configuration.key] = str(error)
             raise
         self._aim(configuration)
-        self.watch.settle(model.name, instances=configuration.instances)
+        # On GPUs there are as many on each, and their number follows from the server's own devices.
+        on_cpu = configuration.kind == "cpu"
+        self.watch.settle(model.name, instances=configuration.instances if on_cpu else None)
         self.telemetry.refresh()  # other stubs now
 
     def _find(self, configuration: ServerConfiguration, model: ExportedModel) -> None:

@@ -38,12 +38,13 @@ class Health:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._stubs: dict[str, psutil.Process] = {}
+        self._missing = ""
         self._asked = 0.0
         self.silences: list[tuple[int, float]] = []
 
     def release(self) -> None:
         """Let every stub go: call it before a load, which ends those of the former configuration."""
-        self._stubs = {}
+        self._stubs, self._missing = {}, ""
 
     def settle(self, model: str | None = None, *, instances: int | None = None) -> None:
         """Take the stubs that are there now for those that must stay: call it after each load.
@@ -70,6 +71,14 @@ class Health:
                 if instance not in newest or newest[instance][0] < created:
                     newest[instance] = (created, stub)
         self._stubs = {instance: stub for instance, (_, stub) in newest.items()}
+        # None at all: another backend, or processes that are not seen from here.
+        short = model is not None and 0 < len(newest) < (instances or 0)
+        self._missing = (
+            f"of the {instances} instances of {model} only {len(newest)} have a Python stub:"
+            " the server says that all are ready, and some inferences there fail"
+            if short
+            else ""
+        )
 
     def failure(self) -> str | None:
         """``None`` while it serves, then one sentence that says why not.
@@ -78,6 +87,8 @@ class Health:
         """
         if failure := self._server.failure():
             return failure
+        if self._missing:
+            return self._missing
         stubs = self._stubs
         for instance, stub in stubs.items():
             # Released in the meantime, by another thread, it may go.

@@ -156,6 +156,25 @@ def test_a_stub_that_is_one_too_many_may_go(server: Fake, tmp_path: Path) -> Non
     wait_until(health.failure)
 
 
+def test_an_instance_without_a_stub_is_missed_from_the_start(server: Fake, tmp_path: Path) -> None:
+    server.stubs = [stub(tmp_path, "m", "m_0_0")]
+    health = Health(server)
+    health.settle("m", instances=2)
+    assert "of the 2 instances of m only 1 have a Python stub" in str(health.failure())
+    health.release()
+    assert health.failure() is None
+    server.stubs.append(stub(tmp_path, "m", "m_0_1"))
+    health.settle("m", instances=2)
+    assert health.failure() is None
+
+
+def test_a_model_without_stubs_misses_none(server: Fake, tmp_path: Path) -> None:
+    server.stubs = [stub(tmp_path, "other", "other_0_0")]
+    health = Health(server)
+    health.settle("m", instances=2)
+    assert health.failure() is None
+
+
 def test_a_silent_server_is_given_up_after_a_while_and_taken_back_when_it_answers(
     server: Fake, answer: tuple[Endpoints, type[Answer]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
