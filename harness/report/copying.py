@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["copy_run"]
 
 TABLES = ("samples.parquet", "telemetry.parquet", "metrics.parquet")
+DEVICE = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{8,}")
 ADDED_LATER = frozenset({"metrics.parquet"})
 
 
@@ -36,7 +38,7 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
         names = names_in([record, *trials])
         record = anonymous_record(record, names)
         trials = [anonymous_trial(trial, names) for trial in trials]
-    partial = folder / ".trials.partial"
+    partial, devices = folder / ".trials.partial", dict[str, str]()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
@@ -46,7 +48,9 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
             (partial / name).mkdir()
             for table in TABLES:
                 source = run.path / "trials" / name / table
-                if source.exists() or table not in ADDED_LATER:
+                if anonymous and table == "metrics.parquet" and source.exists():
+                    _copy_metrics(source, partial / name / table, devices)
+                elif source.exists() or table not in ADDED_LATER:
                     shutil.copyfile(source, partial / name / table)
             text = trial.model_dump_json(indent=1) + "\n"
             (partial / name / "trial.json").write_text(text, encoding="utf-8")
@@ -62,6 +66,21 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
         ) from error
     copied.write_record(record)
     return copied
+
+
+def _copy_metrics(source: Path, target: Path, devices: dict[str, str]) -> None:
+    """Copy a table of metrics; a GPU's serial becomes its number in the run, kept in ``devices``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(source)
+    place = table.column_names.index("labels")
+    plain = [
+        DEVICE.sub(lambda found: devices.setdefault(found[0], f"GPU-{len(devices)}"), labels)
+        for labels in table.column("labels").to_pylist()
+    ]
+    table = table.set_column(place, "labels", pa.array(plain, pa.string()))
+    pq.write_table(table, target, compression="zstd")
 
 
 def _check(run: RunDirectory, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ import pytest
 from harness.archive import RunDirectory
 from harness.report import rebuild
 from harness.report.anonymous import anonymous_record, names_in
+from harness.report.copying import copy_run
 from tests.pages import Page
 from tests.runs import Measured, with_record, write_run
 
@@ -162,3 +164,32 @@ def test_the_host_of_a_remote_server_is_left_out(run: RunDirectory, host: str) -
     left = anonymous_record(record, names_in([record]))
     assert host not in left.model_dump_json()
     assert "8000/v2: nobody listens there, 192 times" in left.status_reason
+
+
+def test_the_serials_of_gpus_become_numbers(tmp_path: Path) -> None:
+    serials = (
+        "GPU-8f2d1c3a-0000-0000-0000-000000000001",
+        "GPU-8f2d1c3a-0000-0000-0000-000000000002",
+    )
+
+    def on_gpus(measured: Measured) -> Measured:
+        moment = measured.record.window_start_ns or 0
+        rows = [
+            (moment, "triton", "nv_gpu_power_usage", json.dumps({"gpu_uuid": serial}), 70.0)
+            for serial in serials
+        ]
+        return replace(measured, metrics=rows)
+
+    run = write_run(tmp_path, SMALL, alter=on_gpus)
+    copied = copy_run(run, tmp_path / "copy", anonymous=True)
+    for trial in copied.trials():
+        table = copied.metrics(trial.index)
+        assert table is not None
+        assert table.column("labels").to_pylist() == [
+            '{"gpu_uuid": "GPU-0"}',
+            '{"gpu_uuid": "GPU-1"}',
+        ]
+        assert table.column("value").to_pylist() == [70.0, 70.0]
+    plain = copy_run(run, tmp_path / "plain").metrics(1)
+    assert plain is not None
+    assert serials[0] in plain.column("labels").to_pylist()[0]
