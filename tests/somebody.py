@@ -55,17 +55,20 @@ class Somebody:
         return next(pid for role, pid in self.server.processes() if role == "server")
 
     def state(self) -> dict[str, Any]:
-        """Everything that a visitor may have changed: every loaded model's configuration, and the index."""
-        answer = self.control._client.get_model_repository_index(headers=self.control._headers)
-        ready = sorted(model.name for model in answer.models if model.state == "READY")
-        return {name: self.control.effective_configuration(name) for name in ready}
+        """Everything that a visitor may have changed: each loaded model with its configuration."""
+        names = filter(self.has_loaded, ("identity", "null", "broken", PROBE))
+        return {name: self.control.effective_configuration(name) for name in names}
 
-    def probed(self) -> bool:
-        """Whether a probe is loaded, which the index does not list."""
+    def has_loaded(self, model: str) -> bool:
+        """Whether a model is loaded."""
         try:
-            return self.control.is_model_ready(PROBE)
+            return self.control.is_model_ready(model)
         except EnvironmentFailedError:
             return False
+
+    def probed(self) -> bool:
+        """Whether a probe is loaded, which no index lists."""
+        return self.has_loaded(PROBE)
 
     def scenario(self, *, admin: bool = True, **server: object) -> str:
         """The server's part of a scenario."""

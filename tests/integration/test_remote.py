@@ -256,6 +256,19 @@ def test_a_model_that_does_not_load_ends_the_run_and_leaves_nothing(
     assert owner.state() == before
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("metrics", [True, False])
+def test_a_gpu_that_is_not_there_is_told(owner: Somebody, tmp_path: Path, metrics: bool) -> None:
+    before = owner.state()
+    ports = {"metrics_port": owner.server.endpoints.metrics_port} if metrics else {}
+    sweep = "sweep: {kind: gpu, concurrency: 2}\n"
+    session = start_harness(MODEL + owner.scenario(**ports) + sweep + QUICK, tmp_path)
+    code, _, err = session.end()
+    assert code == 3, err
+    assert ("has no GPU" in err) if metrics else ("no configuration can be served" in err)
+    assert owner.state() == before
+
+
 @pytest.fixture(scope="module")
 def ports(
     certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
