@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from harness.scenario import Scenario
     from harness.servers.reading import HttpReading
     from harness.servers.server import Server
-    from harness.servers.snapshot import Snapshot
+    from harness.snapshot import Snapshot
     from harness.sweep import PlannedTrial
 
 __all__ = ["Bench", "Measured", "open_bench"]

@@ -6,104 +6,49 @@ For load that is sent by hand, where nobody else holds a connection to the serve
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import json_format
+from tritonclient.grpc import service_pb2
 
 from harness.errors import EnvironmentFailedError
 from harness.load.metadata import ask
 from harness.point import DynamicBatching, ServerConfiguration
-from harness.records import StatisticsWindow
+from harness.snapshot import QUICK_NS, take
 
-__all__ = ["Snapshot", "configuration_from", "difference", "snapshot"]
+if TYPE_CHECKING:
+    from harness.load.target import Target
+    from harness.snapshot import Snapshot
 
-# Field of StatisticsWindow: where it stands in Triton's statistics (its statistics extension).
-DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+__all__ = ["configuration_from", "snapshot"]
+
 ATTEMPTS = 3
-QUICK_NS = 10_000_000  # a snapshot that took longer is repeated
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Cumulative statistics of one model.
-
-    Attributes:
-        before_ns: CLOCK_MONOTONIC before the call.
-        after_ns: the same after it.
-        counts: by the fields of :class:`harness.archive.StatisticsWindow`.
-        batches: executions by executed batch size.
-    """
-
-    before_ns: int
-    after_ns: int
-    counts: dict[str, int]
-    batches: dict[int, int]
-
-    @property
-    def edge_ns(self) -> int:
-        """The moment that it stands for."""
-        return (self.before_ns + self.after_ns) // 2
-
-
-def snapshot(address: str, model: str) -> Snapshot:
-    """Take the statistics of a model, summed over its versions: the quickest of up to three calls.
+def snapshot(target: Target) -> Snapshot:
+    """Take the statistics of a target's model: the quickest of up to three calls.
 
     Raises:
-        EnvironmentFailedError: the server does not tell them.
+        EnvironmentFailedError: the server does not tell them, or they make no sense.
     """
-    taken = [_snapshot(address, model)]
-    while len(taken) < ATTEMPTS and taken[-1].after_ns - taken[-1].before_ns > QUICK_NS:
-        taken.append(_snapshot(address, model))
+    taken: list[Snapshot] = []
+    while len(taken) < ATTEMPTS:
+        before_ns = time.monotonic_ns()
+        answer = ask(target.http, f"models/{target.model}/stats", target.access)
+        after_ns = time.monotonic_ns()
+        try:
+            message = json_format.ParseDict(
+                answer, service_pb2.ModelStatisticsResponse(), ignore_unknown_fields=True
+            )
+        except json_format.ParseError as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise EnvironmentFailedError(
+                f"the server's statistics make no sense ({reason})", where=target.http
+            ) from error
+        taken.append(take(before_ns, after_ns, message))
+        if after_ns - before_ns <= QUICK_NS:
+            break
     return min(taken, key=lambda each: each.after_ns - each.before_ns)
-
-
-def _snapshot(address: str, model: str) -> Snapshot:
-    before_ns = time.monotonic_ns()
-    answer = ask(address, f"models/{model}/stats")
-    after_ns = time.monotonic_ns()
-    counts: dict[str, int] = {}
-    batches: dict[int, int] = {}
-    try:
-        for version in answer["model_stats"]:
-            for name in ("inference_count", "execution_count"):
-                counts[name] = counts.get(name, 0) + int(version[name])
-            parts = version["inference_stats"]
-            for name in DURATIONS:
-                for unit in ("count", "ns"):
-                    field = f"{name}_{unit}"
-                    counts[field] = counts.get(field, 0) + int(parts[name][unit])
-            for name in ("cache_hit", "cache_miss"):
-                field = f"{name}_count"
-                counts[field] = counts.get(field, 0) + int(parts.get(name, {}).get("count", 0))
-            for batch in version.get("batch_stats", ()):
-                size = int(batch["batch_size"])
-                batches[size] = batches.get(size, 0) + int(batch["compute_infer"]["count"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise EnvironmentFailedError(
-            f"the server's statistics are not understood ({error!r})", where=address
-        ) from error
-    return Snapshot(before_ns, after_ns, counts, batches)
-
-
-def difference(first: Snapshot, last: Snapshot) -> StatisticsWindow:
-    """The statistics of the window between two snapshots.
-
-    Raises:
-        EnvironmentFailedError: a count went down, since the model was loaded anew in between.
-    """
-    counts = {name: last.counts[name] - before for name, before in first.counts.items()}
-    batches = {size: now - first.batches.get(size, 0) for size, now in last.batches.items()}
-    if min([*counts.values(), *batches.values()]) < 0:
-        raise EnvironmentFailedError(
-            "the server's statistics went down: the model was loaded anew within the window"
-        )
-    longest_ns = max(each.after_ns - each.before_ns for each in (first, last))
-    return StatisticsWindow(
-        start_ns=first.edge_ns,
-        end_ns=last.edge_ns,
-        edge_error_ms=longest_ns / 2e6,
-        executed_batches={size: count for size, count in sorted(batches.items()) if count},
-        **counts,
-    )
 
 
 def configuration_from(model: str, effective: dict[str, Any]) -> ServerConfiguration:

@@ -22,10 +22,11 @@ from harness.load.health import Readings, health, most_in_flight
 from harness.load.heart import Heart
 from harness.load.level import Level
 from harness.load.recorder import Recorder
-from harness.load.server_side import difference, snapshot
+from harness.load.server_side import snapshot
 from harness.point import ClosedLoad
 from harness.records import SAMPLE_DTYPE, Outcome
 from harness.scenario import Measure
+from harness.snapshot import difference
 from harness.statistics.truncation import mser5
 
 if TYPE_CHECKING:
@@ -202,10 +203,10 @@ class Session:
         target = self._sent.target
         seen["window_start_ns"] = time.monotonic_ns()
         try:
-            first = snapshot(target.http, target.model)
+            first = snapshot(target)
             seen["window_start_ns"] = first.edge_ns
             self._wait(level)
-            last = snapshot(target.http, target.model)
+            last = snapshot(target)
             seen["window_end_ns"] = last.edge_ns
             seen["statistics"] = difference(first, last)
         finally:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import EnvironmentFailedError
 from harness.servers.configuration import from_message
 from harness.servers.connection import CALL_DEADLINE_S, Connection, ConnectionBrokenError
-from harness.servers.snapshot import QUICK_NS, Snapshot, difference, take
+from harness.snapshot import QUICK_NS, Snapshot, difference, take
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,13 +9,13 @@ from urllib.parse import quote
 from harness.asking import get_json
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.servers.configuration import from_message
-from harness.servers.snapshot import QUICK_NS, take
+from harness.snapshot import QUICK_NS, take
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from harness.servers.server import Endpoints
-    from harness.servers.snapshot import Snapshot
+    from harness.snapshot import Snapshot
 
 __all__ = ["HttpReading"]
 

@@ -9,7 +9,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.servers.control import reason_in_log
-from harness.servers.snapshot import COUNTS, Snapshot, difference, take
+from harness.snapshot import COUNTS, Snapshot, difference, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
