@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.point import ClosedLoad, OpenLoad, Point
+from harness.load.courses import times_of
+from harness.point import ClosedLoad, Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +80,7 @@ class Queue:
         self.in_flight = 0
         self.answered: list[Request] = []
         self.now = 0.0
+        self.shape_start_s = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
 
@@ -102,6 +104,11 @@ class Queue:
             for user in range(load.concurrency):
                 self._due(user, float(self.rng.uniform(0, 1e-3)))
             return
+        if load.kind == "shaped":
+            chance = int(self.rng.integers(2**31))
+            for number, moment in enumerate(np.concatenate([*times_of(load, chance).chunks()])):
+                self._due(number % load.max_in_flight, self.shape_start_s + float(moment))
+            return
         count = int(load.rate * duration_s * 1.5) + 20
         poisson = load.arrivals == "poisson"
         gaps = self.rng.exponential(1, count) if poisson else np.ones(count)
@@ -114,7 +121,7 @@ class Queue:
 
     def _send(self, request: Request) -> None:
         load = self.point.load
-        if isinstance(load, OpenLoad) and self.in_flight >= load.max_in_flight:
+        if not isinstance(load, ClosedLoad) and self.in_flight >= load.max_in_flight:
             self.held.append(request)
             return
         self.in_flight += 1

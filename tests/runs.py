@@ -73,7 +73,10 @@ def measure(
     origin = EPOCH_NS + index * 10_000_000_000
     point = planned.point
     size = point.workload.batch_size
-    requests = Queue(point, machine, rng, speed).run(warmup_s + window_s + 0.05)
+    window_s = point.load.duration_s or window_s
+    queue = Queue(point, machine, rng, speed)
+    queue.shape_start_s = warmup_s
+    requests = queue.run(warmup_s + window_s + 0.05)
     samples = np.zeros(len(requests), SAMPLE_DTYPE)
     for name, moments in (
         ("scheduled_ns", [request.scheduled for request in requests]),
@@ -127,6 +130,7 @@ def measure(
         level_start_ns=origin,
         window_start_ns=origin + round(start * 1e9),
         window_end_ns=origin + round(end * 1e9),
+        shape_start_ns=origin + round(start * 1e9) if point.load.kind == "shaped" else None,
         warmup_reason="simulated: steady from the start",
         statistics=StatisticsWindow(
             start_ns=origin + round(start * 1e9),

@@ -110,19 +110,16 @@ def _books(result: PointResult) -> Iterator[Finding]:
 
 
 def _overload(result: PointResult) -> Iterator[Finding]:
-    arrivals = result.arrivals
-    if arrivals is None:
+    arrivals, load = result.arrivals, result.point.load
+    if arrivals is None or load.kind == "closed":
         return
-    # A shape is held against what was due in the very same window, by the very same schedule.
-    shaped = result.point.load.kind == "shaped"
-    wanted_rps = arrivals.due_rps if shaped else arrivals.offered_rps
-    if not wanted_rps:
-        return
-    behind = 1 - arrivals.achieved_rps / wanted_rps
-    chance = 0.0 if shaped else MOST_BY_CHANCE / math.sqrt(wanted_rps * result.window_s)
+    # What is due in the whole window of a shape is known to one request, but for Poisson arrivals.
+    by_chance = load.kind == "open" or load.arrivals == "poisson"
+    chance = MOST_BY_CHANCE / math.sqrt(arrivals.offered_rps * result.window_s) if by_chance else 0
+    behind = 1 - arrivals.achieved_rps / arrivals.offered_rps
     if behind > max(MOST_BEHIND, chance):
         said = (
-            f"overloaded: {arrivals.achieved_rps:,.0f} of {wanted_rps:,.0f} requests/s were"
+            f"overloaded: {arrivals.achieved_rps:,.0f} of {arrivals.offered_rps:,.0f} requests/s were"
             " answered, so waiting grew for as long as it was measured"
         )
         yield Verdict.UNSTEADY, said

@@ -31,9 +31,18 @@ from harness.load.senders import Link, connect
 from harness.load.session import Sent, Session
 from harness.load.target import Target
 from harness.load.watchdog import Watchdog
-from harness.point import ClosedLoad, OpenLoad, Workload
+from harness.point import ClosedLoad, Load, OpenLoad, Workload
+from harness.scenario import parse_scenario
 
-__all__ = ["ClosedLoopUser", "OpenLoopUser", "closed", "install", "open_loop"]
+__all__ = [
+    "ClosedLoopUser",
+    "Course",
+    "OpenLoopUser",
+    "closed",
+    "install",
+    "open_loop",
+    "shaped",
+]
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +55,6 @@ PRESETS = (
     ("--tolerance", 1e-4, "how far a value may lie from the reference"),
     ("--seed", 7, "seeds every random choice"),
 )
-
-Load = ClosedLoad | OpenLoad
 
 
 def add_options(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
@@ -77,6 +84,21 @@ def closed(users: int, _: Any) -> ClosedLoad:  # noqa: ANN401 - Locust's parsed 
 def open_loop(users: int, options: Any) -> OpenLoad:  # noqa: ANN401 - Locust's parsed options
     """An open loop at the rate of the options; the users are the cap on requests in flight."""
     return OpenLoad(rate=options.rate, arrivals=options.arrivals, max_in_flight=users)
+
+
+def shaped(_: int, options: Any) -> Load:  # noqa: ANN401 - Locust's parsed options
+    """The open load that ``--load`` writes in the words of a scenario.
+
+    Raises:
+        UsageError: it is none.
+    """
+    text = f"sweep: {{load: {options.load}}}"
+    (load,) = parse_scenario(text, name="load", where="--load").sweep.loads
+    if load.kind == "closed":
+        raise UsageError(
+            "a closed loop is no shape", where="--load", remedy="Use closed_loop.py with --users"
+        )
+    return load
 
 
 def install(name: str, load: Callable[[int, Any], Load] = closed) -> None:
@@ -109,6 +131,7 @@ class Hand:
         self.session: Session | None = None
         self.target: Target
         self.workload: Workload
+        self.cap = 0
         self.numbers = count()
         self._environment = environment
         self._name = name
@@ -185,6 +208,7 @@ class Hand:
         self.workload = Workload(protocol=options.protocol, batch_size=options.batch_size)
         if options.protocol == "grpc":
             prepare_grpc()
+        self.cap = _cap(self._load(1, options))
         pool = Pools("raw", options.seed).get(self.target, self.workload)
         sent = Sent(
             target=self.target,
@@ -205,6 +229,10 @@ class Hand:
         self.session = Session(sent, self._notebook)
 
 
+def _cap(load: Load) -> int:
+    return 0 if load.kind == "closed" else load.max_in_flight
+
+
 def _target(host: str, options: Any) -> Target:  # noqa: ANN401 - Locust's parsed options
     parts = urlsplit(host if "//" in host else f"//{host}")
     if parts.scheme not in ("", "http") or not parts.hostname:
@@ -222,6 +250,19 @@ def _target(host: str, options: Any) -> Target:  # noqa: ANN401 - Locust's parse
         reference=Path(options.reference) if options.reference else None,
         tolerance=options.tolerance,
     )
+
+
+class Course(locust.LoadTestShape):
+    """As many users as the load's cap on requests in flight, until its shape has come to its end."""
+
+    abstract = True
+
+    def tick(self) -> tuple[int, float] | None:
+        """The number of users wanted now, and how many to start a second; ``None`` at the end."""
+        hand = cast("Any", self.runner).environment.hand
+        if hand.session is None or hand.session.finished:
+            return None
+        return hand.cap, hand.cap
 
 
 class HandUser(locust.User):

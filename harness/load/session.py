@@ -16,7 +16,8 @@ import gevent
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.load.arrivals import Arrivals, Schedule, steady
+from harness.load.arrivals import Schedule
+from harness.load.courses import times_of
 from harness.load.dispatcher import Dispatcher
 from harness.load.health import Readings, health, most_in_flight
 from harness.load.heart import Heart
@@ -37,13 +38,17 @@ if TYPE_CHECKING:
     from harness.load.notebook import Notebook
     from harness.load.senders import Pool
     from harness.load.target import Target
-    from harness.point import OpenLoad, Workload
+    from harness.point import Load, Workload
+    from harness.snapshot import Snapshot
 
 __all__ = ["Session"]
 
 log = logging.getLogger(__name__)
 
 SETTLE_INTERVAL_S = 0.1
+SHAPE_INTERVAL_S = 0.01
+EDGE_INTERVAL_S = 0.5
+TAIL_NS = 1_000_000_000  # for which the last requests of a shape are waited for
 LATENCIES = 20_000
 # Nobody collects the samples where no run directory is written: then there is an end to them.
 MOST_UNCOLLECTED = 2_000_000
@@ -65,7 +70,7 @@ class Sent:
     target: Target
     workload: Workload
     pool: Pool
-    load: Callable[[int], ClosedLoad | OpenLoad]
+    load: Callable[[int], Load]
     request_timeout_s: float
     seed: int
 
@@ -80,6 +85,7 @@ class Session:
     Attributes:
         level: what the users work at; outside of a measured level, one whose samples nobody wants.
         dispatcher: of an open loop, while a level is measured.
+        finished: whether a load with a shape has come to its end.
     """
 
     def __init__(self, sent: Sent, notebook: Notebook | None) -> None:
@@ -91,6 +97,8 @@ class Session:
         self._measured = False
         self._users = 0
         self._wanted = 0
+        self._dispatchers: dict[Level, Dispatcher] = {}
+        self.finished = False
         self.dispatcher: Dispatcher | None = None
         self.level = self._level(ClosedLoad(concurrency=1))
 
@@ -122,11 +130,19 @@ class Session:
         self._measured = True
         self._heart.readings = Readings()
         if self.level.load.kind == "open":
-            load = self.level.load
-            arrivals = Arrivals(steady(load.rate), load.arrivals, self.level.seed)
-            self.dispatcher = Dispatcher(Schedule(arrivals, time.monotonic_ns()))
-        observer = gevent.spawn(self._observe, self.level, self.dispatcher, self._heart.readings)
+            self._schedule(self.level)
+        observer = gevent.spawn(self._observe, self.level, self._heart.readings)
         self._observers.append(observer)
+
+    def _schedule(self, level: Level) -> int:
+        """Begin the schedule of an open loop; return when, CLOCK_MONOTONIC in ns."""
+        assert level.load.kind != "closed"  # noqa: S101 - which has none
+        times = times_of(level.load, level.seed)
+        start_ns = time.monotonic_ns()
+        dispatcher = self._dispatchers[level] = Dispatcher(Schedule(times, start_ns))
+        if level is self.level:
+            self.dispatcher = dispatcher
+        return start_ns
 
     def _leave(self) -> None:
         """The number of users changes: the level, if one was measured, is over."""
@@ -142,7 +158,7 @@ class Session:
         gevent.joinall(self._observers)
         self._observers.clear()
 
-    def _level(self, load: ClosedLoad | OpenLoad) -> Level:
+    def _level(self, load: Load) -> Level:
         self._levels += 1
         sent = self._sent
         return Level(
@@ -153,14 +169,17 @@ class Session:
             seed=int(np.random.SeedSequence([sent.seed, self._levels]).generate_state(1)[0]),
         )
 
-    def _observe(self, level: Level, dispatcher: Dispatcher | None, readings: Readings) -> None:
+    def _observe(self, level: Level, readings: Readings) -> None:
         """Follow a level from its beginning to its end, and write it down."""
         seen: dict[str, Any] = {
             "started_utc": datetime.now(UTC),
             "level_start_ns": time.monotonic_ns(),
         }
         try:
-            seen["warmup_reason"] = self._settle(level)
+            if level.load.kind == "shaped":
+                seen["warmup_reason"] = "none: the shape is measured from its beginning"
+            else:
+                seen["warmup_reason"] = self._settle(level)
             self._window(level, seen)
         except HarnessError as error:
             log.warning("%s", error)
@@ -168,6 +187,7 @@ class Session:
             level.over.wait()
         window = (seen.get("window_start_ns", 0), seen.get("window_end_ns", 0))
         unsent = 0
+        dispatcher = self._dispatchers.pop(level, None)
         if dispatcher is not None:
             unsent = dispatcher.unsent(*window)
             dispatcher.stop()
@@ -205,18 +225,51 @@ class Session:
         try:
             first = snapshot(target)
             seen["window_start_ns"] = first.edge_ns
-            self._wait(level)
-            last = snapshot(target)
+            last = None
+            if level.load.kind == "shaped":
+                seen["shape_start_ns"] = self._schedule(level)
+                self._shape(level, seen["shape_start_ns"])
+            else:
+                last = self._last_edge(level)
+            last = last or snapshot(target)
             seen["window_end_ns"] = last.edge_ns
             seen["statistics"] = difference(first, last)
         finally:
             self._wait(level)
             seen.setdefault("window_end_ns", time.monotonic_ns())
 
+    def _last_edge(self, level: Level) -> Snapshot | None:
+        """The last statistics that were taken while the level was on: the window ends with them.
+
+        When the level is over other requests are sent, which would be counted by the server alone.
+        """
+        last = None
+        while not level.over.wait(EDGE_INTERVAL_S):
+            self._forget(level)
+            taken = snapshot(self._sent.target)
+            if not level.over.is_set():
+                last = taken
+        return last
+
+    def _shape(self, level: Level, start_ns: int) -> None:
+        """Wait until a shape has come to its end and is answered, or the level is left."""
+        assert level.load.kind == "shaped"  # noqa: S101 - else there is no end
+        end_ns = start_ns + round(level.load.duration_s * 1e9)
+        while not level.over.is_set():
+            now_ns = time.monotonic_ns()
+            waiting = self._dispatchers[level].unsent(0, now_ns) + len(level.flying)
+            if now_ns >= end_ns and (not waiting or now_ns >= end_ns + TAIL_NS):
+                break
+            level.over.wait(SHAPE_INTERVAL_S)
+        self.finished = True
+
     def _wait(self, level: Level) -> None:
         while not level.over.wait(1):
-            if self._notebook is None and len(level.recorder) > MOST_UNCOLLECTED:
-                level.recorder = Recorder()
+            self._forget(level)
+
+    def _forget(self, level: Level) -> None:
+        if self._notebook is None and len(level.recorder) > MOST_UNCOLLECTED:
+            level.recorder = Recorder()
 
     def _settle(self, level: Level) -> str:
         """Wait until the warm-up has passed, and say how that was judged."""

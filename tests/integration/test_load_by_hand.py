@@ -67,15 +67,15 @@ def start(server: Server, tmp_path: Path) -> Iterator[Callable[..., subprocess.P
     """Start Locust with a file of ``scenarios/``; it is ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(file: str, *arguments: object) -> subprocess.Popen[str]:
+    def start(file: str, *arguments: object, log: str = "locust.log") -> subprocess.Popen[str]:
         hosts = ["--host", f"http://{server.endpoints.http}", "--grpc-host", server.endpoints.grpc]
         command = [str(LOCUST), "-f", str(ROOT / "scenarios" / file), *hosts]
-        with (tmp_path / "locust.log").open("w") as log:
+        with (tmp_path / log).open("w") as output:
             process = subprocess.Popen(
                 [*command, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 text=True,
                 cwd=tmp_path,
             )
@@ -176,6 +176,106 @@ def test_an_open_loop_keeps_its_rate(
     assert trial.point.load.max_in_flight == 16
     scheduled = np.sort(run.samples(1)["scheduled_ns"].to_numpy())
     np.testing.assert_allclose(np.diff(scheduled), 12_500_000, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("load", "key", "due", "rates"),
+    [
+        (
+            "{kind: ramp, from: 20, to: 100, over: 2s, arrivals: constant}",
+            "ramp20-100-2s-constant",
+            120,
+            (40, 80),
+        ),
+        (
+            "{kind: steps, rates: [30, 90], each: 1s, arrivals: constant}",
+            "steps30-90-1s-constant",
+            120,
+            (30, 90),
+        ),
+        (
+            "{kind: spike, base: 20, peak: 80, at: 1s, for: 500ms, over: 2s, arrivals: constant}",
+            "spike20-80-at1s-for0.5s-2s-constant",
+            70,
+            (20, 50),
+        ),
+        (
+            "{kind: burst, rate: 60, on: 500ms, off: 500ms, for: 2s, arrivals: constant}",
+            "burst60-on0.5s-off0.5s-2s-constant",
+            60,
+            (30, 30),
+        ),
+        ("{kind: replay, file: log.csv, speed: 2}", "replay-", 5, (2, 3)),
+    ],
+    ids=["ramp", "steps", "spike", "burst", "replay"],
+)
+def test_a_shape_is_sent_whole_and_ends_the_test(
+    start: Callable[..., subprocess.Popen[str]],
+    tmp_path: Path,
+    load: str,
+    key: str,
+    due: int,
+    rates: tuple[int, int],
+) -> None:
+    (tmp_path / "log.csv").write_text("time_s\n0.4\n1\n3\n3\n4\n")
+    run_dir = tmp_path / "run"
+    options = ["--headless", "--model", "identity", "--load", load, "--run-dir", run_dir]
+    assert start("load_shape.py", *options).wait(60) == 0, said(tmp_path)
+    run = open_run(run_dir)
+    (trial,) = run.trials()
+    assert trial.failure is None
+    assert trial.point.load.key.startswith(key)
+    assert trial.shape_start_ns is not None
+    samples = run.samples(1).to_pandas()
+    assert len(samples) == due
+    assert set(samples["outcome"]) == {Outcome.OK}
+    due_s = (samples["scheduled_ns"].to_numpy() - trial.shape_start_ns) / 1e9
+    halves = np.histogram(due_s, [0, 1 + 1e-9, 2 + 1e-9])[0]
+    np.testing.assert_allclose(halves, rates, atol=1)
+
+
+def test_many_load_generators_are_locusts_own_distributed_mode(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    model = ("--model", "identity")
+    master = start(
+        *("closed_loop.py", *model, "--master", "--headless", "--expect-workers", 2, "--users", 6),
+        *("--spawn-rate", 6, "--run-time", "3s", "--master-bind-host", "127.0.0.1"),
+        *("--master-bind-port", port),
+    )
+    workers = [
+        start("closed_loop.py", *model, "--worker", "--master-port", port, log=f"worker{n}.log")
+        for n in range(2)
+    ]
+    assert master.wait(60) == 0, said(tmp_path)
+    for number, worker in enumerate(workers):
+        assert worker.wait(30) == 0
+        text = (tmp_path / f"worker{number}.log").read_text()
+        assert "HTTP, client batch 1, c3: " in text, text
+    total = re.findall(r"Aggregated\s+(\d+)\s+(\d+)\(", said(tmp_path))[-1]
+    assert int(total[0]) > 50
+    assert int(total[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        ("{kind: ramp, from: 0, to: 9, over: 1s}", "from: input should be greater than 0"),
+        ("{kind: burst, rate: 5, on: 0s, off: 1s}", "greater than 0"),
+        ("{kind: replay, file: absent.csv}", "the replay absent.csv cannot be read"),
+        ("{kind: closed, concurrency: 3}", "a closed loop is no shape"),
+        ("{kind: rampp}", "Did you mean ramp"),
+        ("{kind: [", "not valid YAML"),
+    ],
+)
+def test_a_load_that_is_none_is_said_at_once(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, load: str, words: str
+) -> None:
+    assert start("load_shape.py", "--headless", "--model", "identity", "--load", load).wait(30) == 2
+    assert words in said(tmp_path)
+    assert "Traceback" not in said(tmp_path)
 
 
 def test_wrong_answers_are_failures_in_locust_too(
