@@ -15,7 +15,7 @@ from typing import Any
 
 from locust import LoadTestShape, events
 
-from harness.load.byhand import ClosedLoopUser, install
+from harness.load.byhand import ClosedLoopUser, above_zero, counts_from_1, install
 
 install("step_concurrency")
 
@@ -23,8 +23,12 @@ install("step_concurrency")
 @events.init_command_line_parser.add_listener
 def add_steps(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
     """Add the steps to Locust's command line."""
-    parser.add_argument("--steps", default="1,2,4,8,16,32", help="concurrencies [1,2,4,8,16,32]")
-    parser.add_argument("--step-time", type=float, default=10, help="seconds of each step [10]")
+    parser.add_argument(
+        "--steps", type=counts_from_1, default="1,2,4,8,16,32", help="concurrencies [1,2,4,8,16,32]"
+    )
+    parser.add_argument(
+        "--step-time", type=above_zero, default=10, help="seconds of each step [10]"
+    )
 
 
 class TritonUser(ClosedLoopUser):
@@ -37,6 +41,5 @@ class Steps(LoadTestShape):  # type: ignore[misc] # Locust has no types
     def tick(self) -> tuple[int, float] | None:
         """The number of users wanted now, and how many to start a second; ``None`` at the end."""
         options = self.runner.environment.parsed_options
-        steps = [int(step) for step in options.steps.split(",")]
         step = int(self.get_run_time() / options.step_time)
-        return (steps[step], 100) if step < len(steps) else None
+        return (options.steps[step], 100) if step < len(options.steps) else None

@@ -11,6 +11,7 @@ import locust  # isort: skip
 import gc
 import logging
 import signal
+import socket
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,15 @@ import gevent
 import locust.exception
 import locust.runners
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import EnvironmentFailedError, HarnessError, UsageError
+from harness.load.byhand_options import (
+    above_zero,
+    add_options,
+    closed,
+    counts_from_1,
+    open_loop,
+    shaped,
+)
 from harness.load.grpc_link import prepare_grpc
 from harness.load.level import Sending
 from harness.load.metadata import ask
@@ -31,14 +40,15 @@ from harness.load.senders import Link, connect
 from harness.load.session import Sent, Session
 from harness.load.target import Target
 from harness.load.watchdog import Watchdog
-from harness.point import ClosedLoad, Load, OpenLoad, Workload
-from harness.scenario import parse_scenario
+from harness.point import Load, Workload
 
 __all__ = [
     "ClosedLoopUser",
     "Course",
     "OpenLoopUser",
+    "above_zero",
     "closed",
+    "counts_from_1",
     "install",
     "open_loop",
     "shaped",
@@ -48,57 +58,7 @@ log = logging.getLogger(__name__)
 
 # Beyond the request's own time-out, until Locust kills a user that it wants to stop.
 STOP_ALLOWANCE_S = 5.0
-PRESETS = (
-    ("--model", "cnn", "name of the model"),
-    ("--batch-size", 1, "inferences in one request"),
-    ("--request-timeout", 30.0, "seconds after which a request has failed"),
-    ("--tolerance", 1e-4, "how far a value may lie from the reference"),
-    ("--seed", 7, "seeds every random choice"),
-)
-
-
-def add_options(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
-    """Add the options of every load by hand to Locust's command line."""
-    group = parser.add_argument_group("Triton")
-    for name, default, text in PRESETS:
-        group.add_argument(name, type=type(default), default=default, help=f"{text} [{default}]")
-    group.add_argument("--protocol", choices=["http", "grpc"], default="http", help="[http]")
-    group.add_argument(
-        "--grpc-host", default="", help="host:port of the gRPC endpoint [that of --host, port 8001]"
-    )
-    group.add_argument(
-        "--reference",
-        default="",
-        help="reference.npz of the exported model: inputs and right answers [random inputs]",
-    )
-    group.add_argument(
-        "--run-dir", default="", help="new folder for a run that `harness report` reads [none]"
-    )
-
-
-def closed(users: int, _: Any) -> ClosedLoad:  # noqa: ANN401 - Locust's parsed options
-    """A closed loop of all users."""
-    return ClosedLoad(concurrency=users)
-
-
-def open_loop(users: int, options: Any) -> OpenLoad:  # noqa: ANN401 - Locust's parsed options
-    """An open loop at the rate of the options; the users are the cap on requests in flight."""
-    return OpenLoad(rate=options.rate, arrivals=options.arrivals, max_in_flight=users)
-
-
-def shaped(_: int, options: Any) -> Load:  # noqa: ANN401 - Locust's parsed options
-    """The open load that ``--load`` writes in the words of a scenario.
-
-    Raises:
-        UsageError: it is none.
-    """
-    text = f"sweep: {{load: {options.load}}}"
-    (load,) = parse_scenario(text, name="load", where="--load").sweep.loads
-    if load.kind == "closed":
-        raise UsageError(
-            "a closed loop is no shape", where="--load", remedy="Use closed_loop.py with --users"
-        )
-    return load
+CONNECT_S = 5.0
 
 
 def install(name: str, load: Callable[[int, Any], Load] = closed) -> None:
@@ -204,11 +164,12 @@ class Hand:
                 "--run-dir needs all users in one process",
                 remedy="Leave out --master, --worker and --processes",
             )
+        self.cap = _cap(self._load(1, options))
         self.target = _target(self._environment.host, options)
         self.workload = Workload(protocol=options.protocol, batch_size=options.batch_size)
         if options.protocol == "grpc":
+            _look_for_grpc(self.target.grpc or "")
             prepare_grpc()
-        self.cap = _cap(self._load(1, options))
         pool = Pools("raw", options.seed).get(self.target, self.workload)
         sent = Sent(
             target=self.target,
@@ -231,6 +192,20 @@ class Hand:
 
 def _cap(load: Load) -> int:
     return 0 if load.kind == "closed" else load.max_in_flight
+
+
+def _look_for_grpc(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        if not port.isdecimal():
+            raise OSError("no port")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise EnvironmentFailedError(
+            f"the server offers no gRPC there ({error.strerror or error})",
+            where=address,
+            remedy="Give its address with --grpc-host, or send over HTTP",
+        ) from error
 
 
 def _target(host: str, options: Any) -> Target:  # noqa: ANN401 - Locust's parsed options

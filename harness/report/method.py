@@ -104,13 +104,22 @@ def _latency(analysis: Analysis) -> str:
 
 def _windows(analysis: Analysis) -> str:
     measure = analysis.measure
+    loads = [result.point.load for result in analysis.results]
+    own = ""
+    if any(load.kind == "shaped" for load in loads):
+        own += (
+            " The window of a shape covers it whole, until its last request is answered, after a warm-up at"
+            " its first rate."
+        )
+    if any(load.kind != "shaped" and load.duration_s for load in loads):
+        own += " The window of a soak is as long as its name says."
     return (
         "Users reach the load level first. The warm-up is left out: at least"
         f" {_seconds(measure.warmup_min_s)} and at most {_seconds(measure.warmup_max_s)}, until the"
         " latencies are steady by the MSER-5 rule. Then requests are counted for a window of"
         f" {_seconds(measure.window_s)}, while load goes on without draining, and a request belongs to the"
-        " window in which it ended. After"
-        f" {_seconds(measure.request_timeout_s)} a request has failed."
+        " window in which it ended."
+        f"{own} After {_seconds(measure.request_timeout_s)} a request has failed."
     )
 
 

@@ -259,6 +259,13 @@ def test_many_load_generators_are_locusts_own_distributed_mode(
     assert int(total[1]) == 0
 
 
+def test_an_open_loop_needs_a_rate(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    assert start("open_loop.py", "--headless", "--rate", "0").wait(30) == 2
+    assert "'0': expected a number above 0" in said(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("load", "words"),
     [
@@ -339,6 +346,13 @@ def test_the_web_interface_starts_and_stops_levels(
         (["--model", "identity", "--host", "https://127.0.0.1:1"], "no host that can be", 2),
         (["--model", "identity", "--reference", "absent.npz"], "no such file", 2),
         (["--model", "identity", "--run-dir", "."], "is there already", 2),
+        (
+            ["--model", "identity", "--protocol", "grpc", "--grpc-host", "127.0.0.1:1"],
+            "offers no gRPC there",
+            3,
+        ),
+        (["--batch-size", "0"], "'0': expected a whole number from 1 on", 2),
+        (["--request-timeout", "-1"], "expected a number above 0", 2),
     ],
 )
 def test_what_cannot_work_is_said_at_once(
@@ -355,7 +369,7 @@ def test_what_cannot_work_is_said_at_once(
 
 
 LIST_OPTIONS = """
-from harness.load.byhand import add_options
+from harness.load.byhand_options import add_options
 import argparse
 parser = argparse.ArgumentParser(add_help=False)
 add_options(parser)

@@ -1,0 +1,107 @@
+"""The options of a load by hand, on Locust's command line, and the load that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+from typing import Any
+
+from harness.errors import UsageError
+from harness.point import ClosedLoad, Load, OpenLoad
+from harness.scenario import parse_scenario
+
+__all__ = [
+    "above_zero",
+    "add_options",
+    "closed",
+    "count_from_1",
+    "counts_from_1",
+    "open_loop",
+    "shaped",
+]
+
+
+def above_zero(text: str) -> float:
+    """An option's number above 0.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+
+
+def count_from_1(text: str) -> int:
+    """An option's whole number from 1 on.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if text.strip().isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 on")
+
+
+def counts_from_1(text: str) -> list[int]:
+    """An option's list of whole numbers from 1 on, such as ``1,2,4``.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    return [count_from_1(part) for part in text.split(",")]
+
+
+PRESETS = (
+    ("--model", str, "cnn", "name of the model"),
+    ("--batch-size", count_from_1, 1, "inferences in one request"),
+    ("--request-timeout", above_zero, 30.0, "seconds after which a request has failed"),
+    ("--tolerance", above_zero, 1e-4, "how far a value may lie from the reference"),
+    ("--seed", int, 7, "seeds every random choice"),
+)
+
+
+def add_options(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
+    """Add the options of every load by hand to Locust's command line."""
+    group = parser.add_argument_group("Triton")
+    for name, kind, default, text in PRESETS:
+        group.add_argument(name, type=kind, default=default, help=f"{text} [{default}]")
+    group.add_argument("--protocol", choices=["http", "grpc"], default="http", help="[http]")
+    group.add_argument(
+        "--grpc-host", default="", help="host:port of the gRPC endpoint [that of --host, port 8001]"
+    )
+    group.add_argument(
+        "--reference",
+        default="",
+        help="reference.npz of the exported model: inputs and right answers [random inputs]",
+    )
+    group.add_argument(
+        "--run-dir", default="", help="new folder for a run that `harness report` reads [none]"
+    )
+
+
+def closed(users: int, _: Any) -> ClosedLoad:  # noqa: ANN401 - Locust's parsed options
+    """A closed loop of all users."""
+    return ClosedLoad(concurrency=users)
+
+
+def open_loop(users: int, options: Any) -> OpenLoad:  # noqa: ANN401 - Locust's parsed options
+    """An open loop at the rate of the options; the users are the cap on requests in flight."""
+    return OpenLoad(rate=options.rate, arrivals=options.arrivals, max_in_flight=users)
+
+
+def shaped(_: int, options: Any) -> Load:  # noqa: ANN401 - Locust's parsed options
+    """The open load that ``--load`` writes in the words of a scenario.
+
+    Raises:
+        UsageError: it is none.
+    """
+    text = f"sweep: {{load: {options.load}}}"
+    (load,) = parse_scenario(text, name="load", where="--load").sweep.loads
+    if load.kind == "closed":
+        raise UsageError(
+            "a closed loop is no shape", where="--load", remedy="Use closed_loop.py with --users"
+        )
+    return load
