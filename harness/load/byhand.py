@@ -118,7 +118,10 @@ class Hand:
                 log.error("%s", error)  # noqa: TRY400 - a sentence for the user
 
     def reached(self, user_count: int, **_: Any) -> None:  # noqa: ANN401 - Locust's own objects
-        """Locust has started as many users as it should."""
+        """Locust has started as many users as it should; a worker hears of those of all workers."""
+        runner = self._environment.runner
+        if isinstance(runner, locust.runners.WorkerRunner):
+            user_count = sum(runner.user_classes_count.values())
         if self.session is not None:
             self.session.wanted(user_count)
 
@@ -164,7 +167,13 @@ class Hand:
                 "--run-dir needs all users in one process",
                 remedy="Leave out --master, --worker and --processes",
             )
-        self.cap = _cap(self._load(1, options))
+        load = self._load(1, options)
+        if load.kind == "shaped" and distributed:
+            raise UsageError(
+                "a load with a shape needs all users in one process",
+                remedy="Leave out --master, --worker and --processes",
+            )
+        self.cap = _cap(load)
         self.target = _target(self._environment.host, options)
         self.workload = Workload(protocol=options.protocol, batch_size=options.batch_size)
         if options.protocol == "grpc":
