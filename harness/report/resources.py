@@ -74,6 +74,7 @@ def _panel(
             axes.plot(minutes[known], values[known], color=SERIES[place], linewidth=1.2)
         _name(axes, minutes, lines, top)
         axes.locator_params(axis="y", nbins=4)
+        axes.set_xticks([at for at in axes.get_xticks() if at <= minutes[-1]])  # names stand beyond
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: tick(value))
         axes.set_xlabel("minutes since the first reading")

@@ -21,7 +21,10 @@ Metric = tuple[str, str, float]  # name, labels, value: the last of harness.reco
 
 DEADLINE_S = 0.5
 LARGEST_ANSWER_BYTES = 1 << 20
-MOST_METRICS = 2000  # in one reading; a server with two models has about sixty
+MOST_METRICS = 500  # in one reading; a server with two models has about sixty
+LONGEST_LINE = (
+    400  # names and labels are archived with each reading: a server must not fill the disk
+)
 PREFIX = "nv_"
 
 
@@ -84,7 +87,11 @@ def parse_metrics(text: str, models: Collection[str] = ()) -> list[Metric]:
     from prometheus_client.parser import text_string_to_metric_families
 
     # Comments only name types: without them each line is a metric by itself, which is all that is needed.
-    lines = [line for line in text.splitlines() if line.startswith(PREFIX) and _of(line, models)]
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.startswith(PREFIX) and len(line) <= LONGEST_LINE and _of(line, models)
+    ]
     if len(lines) > MOST_METRICS:
         raise ValueError(f"{len(lines)} metrics are too many")
     try:

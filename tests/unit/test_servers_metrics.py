@@ -79,6 +79,10 @@ def test_too_many_metrics_are_refused() -> None:
         parse_metrics("".join(f'nv_x{{a="{i}"}} 1\n' for i in range(MOST_METRICS + 1)))
 
 
+def test_a_name_without_end_is_left_out() -> None:
+    assert parse_metrics(f'nv_x{{a="{"y" * 1000}"}} 1\nnv_x 2\n') == [("nv_x", "{}", 2.0)]
+
+
 @given(st.text() | st.text().map(lambda rest: f"nv_a{rest}"))
 def test_any_text_is_read_or_refused(anything: str) -> None:
     try:
