@@ -236,6 +236,30 @@ def test_the_effective_configuration_is_the_one_asked_for(
         assert ("dynamic_batching" in trial.effective) == bool(configuration.dynamic_batching)
 
 
+def test_telemetry_goes_on_from_the_first_trial_to_the_last(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    archive = open_run(run[0])
+    trials = archive.trials()
+    last: dict[str, int] = {}
+    gaps_s: dict[str, list[float]] = {}
+    for trial in trials:
+        tables = (archive.telemetry(trial.index), archive.metrics(trial.index))
+        for kind, table in zip(("processes", "metrics"), tables, strict=True):
+            moments = sorted(set(table.column("time_ns").to_pylist()))
+            # Each reading is stored once, with the trial that it was read in.
+            assert all(moment > last.get(kind, 0) for moment in moments)
+            for moment in moments:
+                if kind in last:
+                    gaps_s.setdefault(kind, []).append((moment - last[kind]) / 1e9)
+                last[kind] = moment
+    # Loading a configuration takes seconds, and reading goes on meanwhile.
+    run_s = (trials[-1].window_end_ns - trials[0].level_start_ns) / 1e9
+    for gaps in gaps_s.values():
+        assert max(gaps) < run_s / 4
+        assert sum(gaps) >= 0.9 * run_s
+
+
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_measured(
     harness: Harness, scenario: Path, triton_models: Path, tmp_path: Path
