@@ -29,6 +29,7 @@ from tests.kserve import kserve
 from tests.somebody import (
     ADMIN,
     MODELS,
+    OWN_BATCHING,
     Session,
     Somebody,
     https_proxy,
@@ -164,13 +165,13 @@ def test_without_model_control_what_is_there_is_measured(owner: Somebody, tmp_pa
     assert owner.state() == before
     record, trials, _ = archive(session)
     assert [trial.failure for trial in trials] == [None] * 4
-    assert {trial.point.configuration.label for trial in trials} == {"3 instances, delay 321 µs"}
+    assert {trial.point.configuration.label for trial in trials} == {"1 instance, delay 321 µs"}
     assert all(trial.effective == before["identity"] for trial in trials)
     assert "cannot be configured" in record.notes[0]
     assert record.calibration is None
 
 
-@pytest.mark.parametrize("axis", ["instances: [1, 2]", "dynamic_batching: null", "instances: 1"])
+@pytest.mark.parametrize("axis", ["instances: [1, 2]", "dynamic_batching: null", "instances: 2"])
 def test_what_cannot_be_set_is_refused(owner: Somebody, axis: str) -> None:
     text = f"{MODEL}{owner.scenario(admin=False)}sweep: {{{axis}, concurrency: 1}}\n"
     scenario = parse_scenario(text, name="remote", where="remote.yaml")
@@ -181,9 +182,9 @@ def test_what_cannot_be_set_is_refused(owner: Somebody, axis: str) -> None:
 
 
 def test_what_is_there_already_may_be_asked_for(owner: Somebody) -> None:
-    text = f"{MODEL}{owner.scenario(admin=False)}sweep: {{instances: 3, concurrency: 1}}\n"
+    text = f"{MODEL}{owner.scenario(admin=False)}sweep: {{instances: 1, concurrency: 1}}\n"
     found = attach(parse_scenario(text, name="remote", where="remote.yaml"), NOWHERE)
-    assert found.fixed["identity"].instances == 3
+    assert found.fixed["identity"].instances == 1
 
 
 @pytest.mark.parametrize(
@@ -400,13 +401,13 @@ class TestFaults:
                 os.kill(triton.pid, signal.SIGCONT)
                 code, _, err = session.end(timeout_s=120)
                 self.check(session, code, err, fault)
-                assert triton.state()["identity"]["instance_group"][0]["count"] == 3
+                assert triton.state()["identity"]["dynamic_batching"] == OWN_BATCHING
                 return
         time.sleep(1)
         with somebody(tmp_path, ports=ports, loaded=False) as triton:
             code, _, err = session.end(timeout_s=120)
             self.check(session, code, err, fault)
-            assert triton.state()["identity"]["instance_group"][0]["count"] == 3
+            assert triton.state()["identity"]["dynamic_batching"] == OWN_BATCHING
 
     @staticmethod
     def check(session: Session, code: int, err: str, fault: str) -> None:
