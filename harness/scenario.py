@@ -283,7 +283,7 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
         if found is None:
             continue  # a union's branch or a missing key: the enclosing place is the best there is
         node, line = found
-        keys.append(part)
+        keys.append(short_name(part))
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     remedy = None

@@ -146,7 +146,7 @@ def test_a_replay_is_read_relative_to_the_scenario(tmp_path: Path) -> None:
         ("{from: 1}", "kind is missing"),
         ("{kind: ramp, from: 0, to: 2, over: 1s}", "from: input should be greater than 0, not 0"),
         ("{kind: ramp, from: 1, to: -2, over: 1s}", "to: input should be greater than 0, not -2"),
-        ("{kind: ramp, from: 1, to: 2, over: 0s}", "greater than 0"),
+        ("{kind: ramp, from: 1, to: 2, over: 0s}", "load.0.over: input should be greater than 0"),
         ("{kind: ramp, from: 1, to: 2, over: 3}", "a duration with its unit"),
         ("{kind: ramp, from: 1, to: 2}", "over is missing"),
         ("{kind: ramp, from: 1, to: 2, over: 1s, each: 1s}", "each: unknown key. Known here: .*from, to"),
