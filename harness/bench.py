@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import EnvironmentFailedError
+from harness.interrupt import heed
 from harness.load.driver import Driver, Target
 from harness.records import SAMPLE_DTYPE, TrialRecord
 from harness.repository.configuration import differences, with_server_configuration
@@ -262,6 +263,7 @@ class Bench:
         """Let the window pass; a server or generator that dies in it ends it."""
         while (left_s := (end_ns - time.monotonic_ns()) / 1e9) > 0:
             time.sleep(min(left_s, WATCH_INTERVAL_S))
+            heed()
             self._check()
 
     def _check(self) -> None:

@@ -150,9 +150,9 @@ def test_bad_options_are_one_sentence_and_nothing_is_written(
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_the_default_search_ends_in_ten_minutes_and_its_cnn_is_right_in_97_of_100(
-    harness: Harness, here: Harness, tmp_path: Path
+    harness: Harness, tmp_path: Path
 ) -> None:
-    """The mean of three splits: one test of 360 digits is uncertain by 0.8 % of its own."""
+    """Candidates are compared after 20 epochs; what is kept is trained for half as many more."""
     started = time.monotonic()
     harness("tune", "--output", tmp_path / "tuning", timeout_s=1000)
     assert time.monotonic() - started <= 600
@@ -160,13 +160,10 @@ def test_the_default_search_ends_in_ten_minutes_and_its_cnn_is_right_in_97_of_10
     networks = {each["settings"]["network"] for each in record["candidates"]}
     assert networks == {"cnn", "cnn_small", "cnn_wide", "gru"}
     best = tmp_path / "tuning" / "best-cnn.yaml"
-    accuracies = []
-    for seed in (7, 8, 9):
-        here("train", "--config", best, "--seed", seed, "--output", tmp_path / f"cnn-{seed}")
-        model = read_record(tmp_path / f"cnn-{seed}")
-        assert model.parameters == 93_322
-        accuracies.append(model.metrics["test"]["accuracy"])
-    assert np.mean(accuracies) >= 0.97, accuracies
+    harness("train", "--config", best, "--epochs", 30, "--output", tmp_path / "cnn")
+    model = read_record(tmp_path / "cnn")
+    assert model.parameters == 93_322
+    assert model.metrics["test"]["accuracy"] >= 0.97
 
 
 @pytest.mark.long
