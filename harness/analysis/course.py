@@ -68,9 +68,9 @@ def course_of(trials: Sequence[TrialMeasures], load: ShapedLoad) -> tuple[Slice,
     due_s = done_s - response_ms / 1e3
     last_s = max(load.duration_s, float(done_s.max(initial=0.0)))
     slices = round(np.clip(len(done_s) / samples_needed(0.99), FEWEST_SLICES, MOST_SLICES))
-    edges = np.linspace(0, load.duration_s, slices + 1)
+    edges = _edges(load, load.duration_s / slices)
     if last_s > load.duration_s:  # what was answered after the shape's end
-        edges = np.append(edges, max(last_s, edges[-1] + edges[1]))
+        edges = np.append(edges, max(last_s, load.duration_s + load.duration_s / slices))
     sent, achieved = (np.histogram(moments, edges)[0] for moments in (sent_s, done_s))
     due = np.histogram(due_s, edges)[0]
     found = []
@@ -92,6 +92,20 @@ def course_of(trials: Sequence[TrialMeasures], load: ShapedLoad) -> tuple[Slice,
             )
         )
     return tuple(found)
+
+
+def _edges(load: ShapedLoad, width_s: float) -> Floats:
+    """Edges of slices about so wide; where the rate jumps there is one, unless it jumps all the time."""
+    durations = [stretch.duration_s for stretch in load.stretches] or [load.duration_s]
+    rounds = math.ceil(load.duration_s / sum(durations)) if load.repeat else 1
+    if rounds * len(durations) > MOST_SLICES:
+        return np.linspace(0, load.duration_s, round(load.duration_s / width_s) + 1)
+    edges = [0.0]
+    for duration_s in durations * rounds:
+        parts = max(1, round(duration_s / width_s))
+        edges += [edges[-1] + duration_s * (part + 1) / parts for part in range(parts)]
+    inner = [edge for edge in edges if edge < load.duration_s * (1 - 1e-9)]
+    return np.array([*inner, load.duration_s])
 
 
 def _lead_s(trial: TrialMeasures) -> float:

@@ -59,6 +59,16 @@ def test_a_spike_that_is_too_much_is_seen_where_it_was(tmp_path: Path) -> None:
     assert max(part.offered_rps for part in result.course) == pytest.approx(1500)
 
 
+def test_slices_end_where_a_burst_does(tmp_path: Path) -> None:
+    text = SHAPE.format(shape="burst, rate: 100, on: 300ms, off: 700ms, for: 3s")
+    (result,) = analyse(write_run(tmp_path, text)).results
+    offered = [part.offered_rps for part in result.course if part.end_s <= 3]
+    assert set(offered) == {0.0, 100.0}
+    on = [part for part in result.course if part.offered_rps]
+    assert sum(part.end_s - part.start_s for part in on) == pytest.approx(0.9)
+    assert result.course[-1].end_s >= 3
+
+
 def test_a_shape_that_is_not_answered_is_overloaded(tmp_path: Path) -> None:
     text = SHAPE.format(shape="ramp, from: 800, to: 1600, over: 2s")
     (result,) = analyse(write_run(tmp_path, text)).results
