@@ -77,7 +77,7 @@ def _times(axes: Axes, course: tuple[Slice, ...]) -> None:
         ("slowest", [part.slowest_ms for part in course], MUTED, ":"),
     ):
         if not all(math.isnan(value) for value in values):
-            axes.plot(middle, values, color=colour, linestyle=style, label=label)
+            axes.plot(middle, values, color=colour, linestyle=style, marker=".", label=label)
     axes.set_yscale("log")
     slowest = [part.slowest_ms for part in course if not math.isnan(part.slowest_ms)]
     quickest = [part.p50_ms for part in course if not math.isnan(part.p50_ms)] or slowest
