@@ -24,6 +24,7 @@ from harness.repository.configuration import differences, with_server_configurat
 from harness.repository.features import with_features
 from harness.repository.probes import PROBE, probe_configuration, probe_files, probe_folder
 from harness.servers.backend import configuration_for
+from harness.servers.connection import ConnectionBrokenError
 from harness.servers.control import Control, difference
 from harness.servers.gpus import require_gpus
 from harness.servers.metric_log import MetricLog
@@ -184,6 +185,8 @@ class Bench:
         try:
             self.control.load(model.name, self.requested, deadline_s=timeout_s)
             self.effective = self.control.effective_configuration(model.name)
+        except ConnectionBrokenError:
+            raise  # it says nothing of the configuration
         except EnvironmentFailedError as error:
             if self.confirmed_failure() is None:
                 self.refused[configuration.key] = str(error)

@@ -24,6 +24,7 @@ LARGEST_ANSWER_BYTES = 16 << 20
 LONGEST_MESSAGE = 4000
 # Broken connections. A deadline is not among them: whoever set it does not want to wait again.
 AGAIN = ("UNAVAILABLE",)
+BROKEN = ("Stream removed", "Socket closed")  # with a status that says nothing
 
 AnswerT = TypeVar("AnswerT")
 
@@ -146,5 +147,6 @@ class Connection:
             )
         message = " ".join(str(error.message())[:LONGEST_MESSAGE].split()).rstrip(";. ")
         message = self._access.redacted(message)
-        kind = ConnectionBrokenError if any(a in status for a in AGAIN) else EnvironmentFailedError
+        broken = any(a in status for a in AGAIN) or any(words in message for words in BROKEN)
+        kind = ConnectionBrokenError if broken else EnvironmentFailedError
         return kind(f"{what}: {message}", where=self.address)

@@ -484,22 +484,26 @@ class TestNotTriton:
         assert "trial failed" not in text
 
     @pytest.mark.long
-    def test_no_word_of_a_hostile_server_becomes_a_part_of_the_page(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("nonsense", [False, True])
+    def test_no_word_of_a_hostile_server_becomes_a_part_of_the_page(
+        self, tmp_path: Path, nonsense: bool
+    ) -> None:
         script = "<script>alert(1)</script>"
-        offered = ("statistics", script * 1000, *[script] * 1000)
-        nonsense = {"model_stats": [{"name": script, "inference_count": "18446744073709551615"}]}
-        with kserve(name=script, version=script * 100, extensions=offered, stats=nonsense) as port:
+        offered = (*["statistics"] * nonsense, script * 1000, *[script] * 1000)
+        stats = {"model_stats": [{"name": script, "inference_count": "18446744073709551615"}]}
+        with kserve(name=script, version=script * 100, extensions=offered, stats=stats) as port:
             session = self.run(port, tmp_path)
             code, _, err = session.end()
-        assert code == 4, err
-        _, trials, _ = archive(session)
-        assert all("make no sense" in (trial.failure or "") for trial in trials)
         page = next(session.reports.glob("*/index.html")).read_text()
-        assert "alert(1)" in page  # it is shown, as text
         assert script not in page
-        assert (
-            sum(file.stat().st_size for file in session.reports.rglob("*") if file.is_file()) < 2e6
-        )
+        if nonsense:
+            assert code in (3, 4), err
+            assert "make no sense" in page
+        else:
+            assert code in (0, 4), err
+            assert "alert(1)" in page  # it is shown, as text
+        size = sum(file.stat().st_size for file in session.reports.rglob("*") if file.is_file())
+        assert size < 2e6
 
 
 def test_a_server_that_answers_without_end_is_left(tmp_path: Path) -> None:
