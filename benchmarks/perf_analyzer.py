@@ -11,7 +11,7 @@ import sys
 import zipfile
 from typing import TYPE_CHECKING
 
-from harness.servers.environment import find_environment
+from harness.servers.embedded.environment import find_environment
 
 if TYPE_CHECKING:
     from pathlib import Path

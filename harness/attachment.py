@@ -9,9 +9,9 @@ from harness.errors import EnvironmentFailedError, UsageError
 from harness.load.server_side import configuration_from
 from harness.point import ServerConfiguration
 from harness.repository.exported import RECORD, ExportedModel, open_model
-from harness.servers.reading import HttpReading
-from harness.servers.remote import control_of
-from harness.servers.survey import find_endpoints, survey
+from harness.servers.remote.reading import HttpReading
+from harness.servers.remote.server import control_of
+from harness.servers.remote.survey import find_endpoints, survey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.point import Precision
     from harness.scenario import Scenario
     from harness.servers.control import Control
-    from harness.servers.survey import Survey
+    from harness.servers.remote.survey import Survey
 
 __all__ = ["Attachment", "attach"]
 

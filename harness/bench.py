@@ -27,13 +27,13 @@ from harness.servers.backend import configuration_for
 from harness.servers.connection import ConnectionBrokenError
 from harness.servers.control import Control, difference
 from harness.servers.gpus import require_gpus
-from harness.servers.metric_log import MetricLog
-from harness.servers.remote import control_of
+from harness.servers.readings.metric_log import MetricLog
+from harness.servers.readings.sources import sources_of
+from harness.servers.readings.telemetry import Telemetry
+from harness.servers.remote.server import control_of
 from harness.servers.settings import record
-from harness.servers.sources import sources_of
 from harness.servers.staging import staged
 from harness.servers.start import serving
-from harness.servers.telemetry import Telemetry
 from harness.servers.watch import Watch
 from harness.statistics.truncation import mser5
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from harness.point import Load, ServerConfiguration
     from harness.repository.exported import ExportedModel
     from harness.scenario import Scenario
-    from harness.servers.reading import HttpReading
+    from harness.servers.remote.reading import HttpReading
     from harness.servers.server import Server
     from harness.snapshot import Snapshot
     from harness.sweep import PlannedTrial

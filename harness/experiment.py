@@ -25,7 +25,7 @@ from harness.records import Outcome, RunRecord
 from harness.repository.configuration import with_server_configuration
 from harness.repository.exported import ExportedModel, open_model
 from harness.repository.probes import PROBE
-from harness.servers.former import kept
+from harness.servers.remote.former import kept
 from harness.sweep import Seen, estimate_s, schedule, sweep_points
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from docker.errors import NotFound
 
 from harness.errors import EnvironmentFailedError
 from harness.scenario import ServerSpec
-from harness.servers import engine, leftovers, serving
-from harness.servers.container import ContainerServer
+from harness.servers import leftovers, serving
+from harness.servers.container import engine
+from harness.servers.container.server import ContainerServer
 from harness.servers.control import Control
 from harness.servers.home import home
 from harness.servers.staging import staged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.servers.environment import environments, find_environment
+from harness.servers.embedded.environment import environments, find_environment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -103,8 +103,8 @@ def fetch_image(spec: ServerSpec) -> None:
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    from harness.servers.container_start import prepare_image
-    from harness.servers.image import PullProgress
+    from harness.servers.container.image import PullProgress
+    from harness.servers.container.start import prepare_image
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn())
     with Progress(*columns, console=note, transient=True, disable=not note.is_terminal) as bar:
@@ -135,8 +135,8 @@ def print_launch(
         UsageError: an option that is the harness's own.
     """
     from harness.repository.configuration import read_configuration
-    from harness.servers.launch import STANDARD_PORTS, plan_launch
-    from harness.servers.launch_command import compose_file, docker_run
+    from harness.servers.container.launch import STANDARD_PORTS, plan_launch
+    from harness.servers.container.launch_command import compose_file, docker_run
 
     asked = {"http": spec.http_port, "grpc": spec.grpc_port, "metrics": spec.metrics_port}
     ports = {name: port or STANDARD_PORTS[name] for name, port in asked.items()}

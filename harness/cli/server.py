@@ -46,7 +46,7 @@ def install(
 
       harness server install --python python3.12
     """
-    from harness.servers.installation import install_environment
+    from harness.servers.embedded.installation import install_environment
 
     environment = install_environment(python=python, progress=_say)
     out.print(
@@ -62,7 +62,7 @@ def status() -> None:
     Exits with 3 where none can be used.
     """
     from harness.errors import EnvironmentFailedError
-    from harness.servers.environment import environments, find_environment, verified
+    from harness.servers.embedded.environment import environments, find_environment, verified
 
     for folder in environments():
         try:
@@ -79,7 +79,7 @@ def status() -> None:
 @server.command()
 def remove() -> None:
     """Remove every embedded server that was installed; models, runs and reports stay."""
-    from harness.servers.installation import remove_environments
+    from harness.servers.embedded.installation import remove_environments
 
     removed = remove_environments(_say)
     for folder in removed:

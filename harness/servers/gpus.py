@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import EnvironmentFailedError
-from harness.servers.metrics import TritonMetrics
+from harness.servers.readings.metrics import TritonMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

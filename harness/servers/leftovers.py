@@ -25,8 +25,8 @@ import psutil
 
 from harness.archive import whole_file
 from harness.errors import EnvironmentFailedError, UsageError
+from harness.servers.embedded.memory import remove_group
 from harness.servers.home import home, made
-from harness.servers.memory import remove_group
 from harness.servers.owner import identity, is_orphaned, lives
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _clean(record: dict[str, Any]) -> list[str]:
             region.unlink()
             done.append(f"removed shared memory {region.name}")
     if container := record.get("container"):
-        from harness.servers.engine import remove_at
+        from harness.servers.container.engine import remove_at
 
         done += remove_at(container["engine"], container["name"])
     if same_boot and (group := _group(record)) and remove_group(group):

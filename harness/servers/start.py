@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.servers import leftovers
-from harness.servers.container_start import serving_container
-from harness.servers.embedded import serving_embedded
-from harness.servers.remote import serving_remote
+from harness.servers.container.start import serving_container
+from harness.servers.embedded.server import serving_embedded
+from harness.servers.remote.server import serving_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,7 +25,7 @@ from docker.errors import APIError, ImageNotFound
 
 NAME = "triton-harness-test"
 TAG = "2.51-python-only"
-PINS = Path(__file__).parents[2] / "harness" / "servers" / "environment.txt"
+PINS = Path(__file__).parents[2] / "harness" / "servers" / "embedded" / "environment.txt"
 DIGEST = "io.triton-harness.test-image"  # the label that says what it was made from
 PYTHON = "3.11"  # Debian 12's
 PACKAGES = [

@@ -18,17 +18,18 @@ import tritonclient.http as http_client
 from harness.errors import EnvironmentFailedError
 from harness.point import ServerConfiguration
 from harness.reference import read_reference
-from harness.servers import container_start, engine
-from harness.servers.cgroup import ContainerUsage
-from harness.servers.container_start import prepare_image
+from harness.servers.container import engine
+from harness.servers.container import start as container_start
+from harness.servers.container.start import prepare_image
 from harness.servers.control import difference
 from harness.servers.gpus import require_gpus
 from harness.servers.health import Health
 from harness.servers.inquiry import answers
 from harness.servers.leftovers import PREFIX
-from harness.servers.metric_log import MetricLog
-from harness.servers.sources import sources_of
-from harness.servers.telemetry import Telemetry
+from harness.servers.readings.cgroup import ContainerUsage
+from harness.servers.readings.metric_log import MetricLog
+from harness.servers.readings.sources import sources_of
+from harness.servers.readings.telemetry import Telemetry
 from tests.containers import own_box
 from tests.footprint import wait_until
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from harness.servers.container import ContainerServer
+    from harness.servers.container.server import ContainerServer
     from harness.servers.control import Control
     from tests.containers import Box
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.servers import engine
+from harness.servers.container import engine
 from harness.servers.leftovers import reap
 from harness.servers.ports import choose_ports
 from tests.containers import MODELS, infer

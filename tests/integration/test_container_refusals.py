@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import EnvironmentFailedError, HarnessError, UsageError
-from harness.servers import engine, serving
+from harness.servers import serving
+from harness.servers.container import engine
 from tests.containers import MODELS, infer
 from tests.python_models import CONFIG, HANGING, RAISING, python_model
 

@@ -20,8 +20,8 @@ from harness.errors import EnvironmentFailedError
 from harness.scenario import ServerSpec
 from harness.servers import serving
 from harness.servers.control import Control, Snapshot, difference
+from harness.servers.readings.telemetry import Telemetry
 from harness.servers.staging import staged
-from harness.servers.telemetry import Telemetry
 from tests.footprint import wait_until
 
 if TYPE_CHECKING:

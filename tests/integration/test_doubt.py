@@ -25,8 +25,8 @@ from harness.experiment import _new_record, make_plan
 from harness.point import ClosedLoad, OpenLoad, Point, ServerConfiguration, Workload
 from harness.report import write_report
 from harness.scenario import parse_scenario
-from harness.servers.environment import STAMP, find_environment
-from harness.servers.installation import _sizes
+from harness.servers.embedded.environment import STAMP, find_environment
+from harness.servers.embedded.installation import _sizes
 from harness.sweep import PlannedTrial
 from tests.served import points_of, write_model
 

@@ -23,11 +23,12 @@ from tritonclient.utils import InferenceServerException
 
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.scenario import ServerSpec
-from harness.servers import embedded, serving
+from harness.servers import serving
 from harness.servers.control import Control
+from harness.servers.embedded import server as embedded
+from harness.servers.embedded.installation import install_environment
+from harness.servers.embedded.interpreter import inspect
 from harness.servers.health import ASK_EVERY_S, Health
-from harness.servers.installation import install_environment
-from harness.servers.interpreter import inspect
 from harness.servers.staging import staged
 from tests.footprint import Footprint, lives, wait_until
 from tests.servers import make_home

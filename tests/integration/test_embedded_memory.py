@@ -19,12 +19,13 @@ from tritonclient.utils import InferenceServerException
 
 from harness.errors import EnvironmentFailedError
 from harness.scenario import ServerSpec
-from harness.servers import leftovers, memory, serving
+from harness.servers import leftovers, serving
 from harness.servers.control import Control
+from harness.servers.embedded import memory
+from harness.servers.embedded.memory import find_cgroup
 from harness.servers.health import Health
 from harness.servers.home import home
 from harness.servers.leftovers import reap
-from harness.servers.memory import find_cgroup
 from harness.servers.staging import staged
 from tests.footprint import Footprint, lives, wait_until
 from tests.python_models import HUNGRY, python_model
@@ -33,7 +34,7 @@ from tests.servers import make_home
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.servers.embedded import EmbeddedServer
+    from harness.servers.embedded.server import EmbeddedServer
 
 NOTICED_S = 5.0
 LIMIT = "256m"

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.servers.environment import find_environment
+from harness.servers.embedded.environment import find_environment
 from tests.footprint import lives, wait_until
 
 HARNESS = shutil.which("harness", path=str(Path(sys.executable).parent)) or "harness"

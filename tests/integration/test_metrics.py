@@ -17,7 +17,8 @@ from harness.errors import EnvironmentFailedError
 from harness.server_spec import ServerSpec, TraceSpec
 from harness.servers import serving
 from harness.servers.control import Control
-from harness.servers.metric_log import MetricLog
+from harness.servers.readings.metric_log import MetricLog
+from harness.servers.readings.sources import sources_of
 from harness.servers.settings import (
     log_settings,
     record,
@@ -25,14 +26,13 @@ from harness.servers.settings import (
     set_trace_settings,
     trace_settings,
 )
-from harness.servers.sources import sources_of
 from harness.servers.staging import staged
 from tests.footprint import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.servers.metric_log import MetricReading
+    from harness.servers.readings.metric_log import MetricReading
     from harness.servers.server import Server
 
 MODELS = Path(__file__).parents[1] / "models"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.servers.cgroup import ContainerUsage, find_control_group, from_engine
+from harness.servers.readings.cgroup import ContainerUsage, find_control_group, from_engine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.servers.energy import find_rapl
+from harness.servers.readings.energy import find_rapl
 
 if TYPE_CHECKING:
     from pathlib import Path

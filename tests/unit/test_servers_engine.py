@@ -11,7 +11,7 @@ import requests
 from docker.errors import APIError
 
 from harness.errors import EnvironmentFailedError
-from harness.servers import engine
+from harness.servers.container import engine
 from harness.servers.owner import identity, is_orphaned
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentFailedError
-from harness.servers import environment, installation
-from harness.servers.environment import (
+from harness.servers.embedded import environment, installation
+from harness.servers.embedded.environment import (
     PINS,
     digest,
     environment_folder,
@@ -18,8 +18,8 @@ from harness.servers.environment import (
     find_environment,
     pinned,
 )
+from harness.servers.embedded.installation import remove_environments
 from harness.servers.home import home, locked
-from harness.servers.installation import remove_environments
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.servers.image import Layers, PullProgress, cannot_fetch, digest_of
+from harness.servers.container.image import Layers, PullProgress, cannot_fetch, digest_of
 
 
 def layer(name: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import EnvironmentFailedError
-from harness.servers import interpreter
-from harness.servers.interpreter import SUPPORTED, inspect
+from harness.servers.embedded import interpreter
+from harness.servers.embedded.interpreter import SUPPORTED, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable

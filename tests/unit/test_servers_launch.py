@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.scenario import ServerSpec
-from harness.servers.container_create import PortTakenError, refusal
-from harness.servers.launch import (
+from harness.servers.container.create import PortTakenError, refusal
+from harness.servers.container.launch import (
     DEFAULT_IMAGE,
     STANDARD_PORTS,
     Launch,
     plan_launch,
     security_options,
 )
-from harness.servers.launch_command import compose_file, docker_run
+from harness.servers.container.launch_command import compose_file, docker_run
 
 PORTS = {"http": 18000, "grpc": 18001, "metrics": 18002}
 

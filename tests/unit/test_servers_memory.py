@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import EnvironmentFailedError
-from harness.servers import memory
-from harness.servers.memory import Cgroup, MemoryLimit, find_cgroup, limited
+from harness.servers.embedded import memory
+from harness.servers.embedded.memory import Cgroup, MemoryLimit, find_cgroup, limited
 
 if TYPE_CHECKING:
     from pathlib import Path

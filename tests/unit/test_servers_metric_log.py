@@ -6,8 +6,8 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 from harness.records import METRIC_COLUMNS
-from harness.servers import metric_log
-from harness.servers.metric_log import MetricLog, Source
+from harness.servers.readings import metric_log
+from harness.servers.readings.metric_log import MetricLog, Source
 from tests.footprint import wait_until
 
 if TYPE_CHECKING:

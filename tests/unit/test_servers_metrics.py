@@ -13,7 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.servers.metrics import LARGEST_ANSWER_BYTES, MOST_METRICS, TritonMetrics, parse_metrics
+from harness.servers.readings.metrics import (
+    LARGEST_ANSWER_BYTES,
+    MOST_METRICS,
+    TritonMetrics,
+    parse_metrics,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

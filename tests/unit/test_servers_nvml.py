@@ -7,7 +7,7 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from harness.servers.nvml import find_nvml
+from harness.servers.readings.nvml import find_nvml
 
 if TYPE_CHECKING:
     import pytest

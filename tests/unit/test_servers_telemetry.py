@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from harness.records import TELEMETRY_COLUMNS
-from harness.servers import telemetry as module
-from harness.servers.telemetry import Telemetry
+from harness.servers.readings import telemetry as module
+from harness.servers.readings.telemetry import Telemetry
 from tests.footprint import wait_until
 
 BUSY = "while True: sum(range(1000))"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.servers.metrics import Metric
+    from harness.servers.readings.metrics import Metric
 
 __all__ = ["ContainerUsage", "ControlGroup", "find_control_group", "from_engine"]
 

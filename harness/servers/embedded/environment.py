@@ -1,6 +1,6 @@
 """The embedded server's own environment: a real Triton and the NumPy that its stub needs.
 
-:mod:`harness.servers.installation` prepares it. Its folder's name holds the Python version and a digest of
+:mod:`harness.servers.embedded.installation` prepares it. Its folder's name holds the Python version and a digest of
 the pins, so that new pins make a new one.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import EnvironmentFailedError
+from harness.servers.embedded.interpreter import SUPPORTED
 from harness.servers.home import home
-from harness.servers.interpreter import SUPPORTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,9 +15,9 @@ from harness import processes
 from harness.errors import EnvironmentFailedError
 from harness.host import require_cores
 from harness.servers import leftovers
-from harness.servers.environment import ServerEnvironment, find_environment
+from harness.servers.embedded.environment import ServerEnvironment, find_environment
+from harness.servers.embedded.memory import limited
 from harness.servers.inquiry import answers, metadata
-from harness.servers.memory import limited
 from harness.servers.ports import LOOPBACK, choose_ports
 from harness.servers.server import Endpoints, Offers
 from harness.servers.triton import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from harness.processes import ChildProcess
     from harness.scenario import ServerSpec
-    from harness.servers.memory import MemoryLimit
+    from harness.servers.embedded.memory import MemoryLimit
     from harness.servers.server import ProcessRole
 
 __all__ = ["EmbeddedServer", "serving_embedded"]

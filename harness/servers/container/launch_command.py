@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.servers.launch import MODELS
+from harness.servers.container.launch import MODELS
 from harness.servers.ports import LOOPBACK
 
 if TYPE_CHECKING:
-    from harness.servers.launch import Launch
+    from harness.servers.container.launch import Launch
 
 __all__ = ["compose_file", "docker_run"]
 

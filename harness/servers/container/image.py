@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import EnvironmentFailedError
-from harness.servers.engine import engine_errors, labels, remove, uninterrupted
+from harness.servers.container.engine import engine_errors, labels, remove, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import processes
 from harness.errors import EnvironmentFailedError
-from harness.servers.environment import (
+from harness.servers.embedded.environment import (
     PINS,
     STAMP,
     ServerEnvironment,
@@ -29,8 +29,8 @@ from harness.servers.environment import (
     pinned,
     verified,
 )
+from harness.servers.embedded.interpreter import Interpreter, inspect
 from harness.servers.home import home, locked, made
-from harness.servers.interpreter import Interpreter, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ import psutil
 
 from harness import processes
 from harness.errors import EnvironmentFailedError
-from harness.servers import engine
-from harness.servers.container_create import PortTakenError
+from harness.servers.container import engine
+from harness.servers.container.create import PortTakenError
 from harness.servers.inquiry import answers, metadata
 from harness.servers.server import Endpoints, Offers, ProcessRole
 from harness.servers.triton import complaint, ending, server_and_stubs
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from harness.servers.container_watch import ContainerWatch
-    from harness.servers.image import ImageFacts
-    from harness.servers.launch import Launch
+    from harness.servers.container.image import ImageFacts
+    from harness.servers.container.launch import Launch
+    from harness.servers.container.watch import ContainerWatch
 
 __all__ = ["ContainerServer"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from harness.access import handshake
 from harness.asking import get, get_json, knock
 from harness.errors import EnvironmentFailedError, HarnessError
+from harness.servers.container.launch import STANDARD_PORTS
 from harness.servers.control import Control
-from harness.servers.launch import STANDARD_PORTS
 from harness.servers.server import Endpoints, Offers
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from harness.servers.metrics import labelled
+from harness.servers.readings.metrics import labelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.servers.metrics import Metric
+    from harness.servers.readings.metrics import Metric
 
 __all__ = ["Nvml", "find_nvml"]
 

@@ -7,12 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from harness.errors import EnvironmentFailedError
-from harness.servers import engine, leftovers
-from harness.servers.container import ContainerServer
-from harness.servers.container_create import PortTakenError, create, main_process, start
-from harness.servers.container_watch import ContainerWatch
-from harness.servers.image import ensure_image, facts
-from harness.servers.launch import DEFAULT_IMAGE, plan_launch
+from harness.servers import leftovers
+from harness.servers.container import engine
+from harness.servers.container.create import PortTakenError, create, main_process, start
+from harness.servers.container.image import ensure_image, facts
+from harness.servers.container.launch import DEFAULT_IMAGE, plan_launch
+from harness.servers.container.server import ContainerServer
+from harness.servers.container.watch import ContainerWatch
 from harness.servers.ports import LOOPBACK, choose_ports
 from harness.servers.server import Endpoints
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from harness.scenario import ServerSpec
-    from harness.servers.image import ImageFacts, PullProgress
+    from harness.servers.container.image import ImageFacts, PullProgress
     from harness.servers.leftovers import Claim
 
 __all__ = ["prepare_image", "serving_container"]

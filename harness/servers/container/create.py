@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from harness.errors import EnvironmentFailedError, HarnessError, UsageError
-from harness.servers.engine import engine_errors
-from harness.servers.launch import MODELS
+from harness.servers.container.engine import engine_errors
+from harness.servers.container.launch import MODELS
 from harness.servers.ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from harness.servers.launch import Launch
+    from harness.servers.container.launch import Launch
 
 __all__ = ["PortTakenError", "create", "main_process", "start"]
 

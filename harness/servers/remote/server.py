@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import EnvironmentFailedError
 from harness.servers.control import Control
-from harness.servers.reading import HttpReading
-from harness.servers.survey import find_endpoints, survey
+from harness.servers.remote.reading import HttpReading
+from harness.servers.remote.survey import find_endpoints, survey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from harness.scenario import ServerSpec
+    from harness.servers.remote.survey import Survey
     from harness.servers.server import Endpoints, Offers, ProcessRole
-    from harness.servers.survey import Survey
 
 __all__ = ["RemoteServer", "control_of", "serving_remote"]
 

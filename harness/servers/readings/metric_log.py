@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from harness.servers.metrics import Metric
+    from harness.servers.readings.metrics import Metric
 
 __all__ = ["MetricLog", "MetricReading", "Source"]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.servers.cgroup import ContainerUsage
-from harness.servers.container import ContainerServer
-from harness.servers.energy import find_rapl
-from harness.servers.metrics import TritonMetrics
-from harness.servers.nvml import find_nvml
+from harness.servers.container.server import ContainerServer
+from harness.servers.readings.cgroup import ContainerUsage
+from harness.servers.readings.energy import find_rapl
+from harness.servers.readings.metrics import TritonMetrics
+from harness.servers.readings.nvml import find_nvml
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from harness.servers.metric_log import Source
+    from harness.servers.readings.metric_log import Source
     from harness.servers.server import Server
 
 __all__ = ["sources_of"]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.servers.metrics import labelled
+from harness.servers.readings.metrics import labelled
 
 if TYPE_CHECKING:
-    from harness.servers.metrics import Metric
+    from harness.servers.readings.metrics import Metric
 
 __all__ = ["Rapl", "find_rapl"]
 

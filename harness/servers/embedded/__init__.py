@@ -1,0 +1,1 @@
+"""A real ``tritonserver`` process of our own, with its environment."""

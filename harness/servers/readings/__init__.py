@@ -1,0 +1,1 @@
+"""What is read beside a run: processes, counters, gauges."""
