@@ -34,11 +34,11 @@ def analyse(run: RunDirectory) -> Analysis:
     Reads nothing but the run directory, and changes nothing in it.
 
     Raises:
-        UsageError: the run is unreadable, or holds no trial.
+        UsageError: the run is unreadable, or holds no trial of a point.
     """
     record = run.record()
     records = run.trials()
-    if not records:
+    if not any(trial.role == "point" for trial in records):
         raise UsageError(
             "the run holds no trial: it ended before anything was measured", where=str(run.path)
         )

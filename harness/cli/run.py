@@ -127,18 +127,23 @@ def _measure(plan: Plan, directory: RunDirectory) -> int:
         try:
             run_experiment(plan, directory, command=tuple(sys.argv), on_progress=show)
         except InterruptedRunError as interrupt:
-            if not directory.trials():
+            if not _measured(directory):
                 raise InterruptedRunError(
                     "interrupted before anything was measured", where=str(directory.path)
                 ) from interrupt
             note.print("interrupted: what was measured is kept")
             return INTERRUPTED
         except HarnessError as error:
-            if not directory.trials():
+            if not _measured(directory):
                 raise
             note.print(f"[bold red]error:[/bold red] {error}", markup=True)
             return error.exit_code
     return 0
+
+
+def _measured(directory: RunDirectory) -> bool:
+    """Whether there is a trial to report; a sentinel alone is none."""
+    return any(trial.role == "point" for trial in directory.trials())
 
 
 def _show(bar: Bar, task: TaskID, progress: Progress) -> None:

@@ -168,4 +168,4 @@ def running(
     yield start
     for command in started:
         command.process.kill()
-        command.process.wait()
+        command.process.communicate()  # and close its pipes

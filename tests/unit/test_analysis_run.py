@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -140,4 +141,15 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     path = run.path / "trials" / "0003" / "samples.parquet"
     path.write_bytes(b"not parquet")
     with pytest.raises(UsageError, match=r"0003/samples\.parquet: not a readable table"):
+        analyse(run)
+
+
+def test_a_run_of_sentinels_alone_is_refused(tmp_path: Path) -> None:
+    """It ended after its first trial, which is one: with a model that does not load."""
+    run = write_run(tmp_path)
+    for trial in run.trials():
+        if trial.role == "point":
+            shutil.rmtree(run.path / "trials" / f"{trial.index:04d}")
+    assert run.trials()
+    with pytest.raises(UsageError, match="it ended before anything was measured"):
         analyse(run)
