@@ -66,7 +66,7 @@ def test_a_given_port_that_is_lost_while_the_container_is_made(
         port = taken.getsockname()[1]
         ports = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
         numbers = {name.removesuffix("_port"): number for name, number in ports.items()}
-        monkeypatch.setattr("harness.servers.container_start.choose_ports", lambda _: numbers)
+        monkeypatch.setattr("harness.servers.container.start.choose_ports", lambda _: numbers)
         assert f"port {port} is already in use" in refused(box, **ports)
 
 
