@@ -97,7 +97,9 @@ class Footprint:
             found += [str(path) for path in temporary.glob(f"{leftovers.PREFIX}*")]
             found += [str(path) for path in (home() / "running").glob("*")]
             # Another server on this machine may have made one, and may still use it.
-            if not any(process.name() == "tritonserver" for process in psutil.process_iter()):
+            if not any(
+                process.info["name"] == "tritonserver" for process in psutil.process_iter(["name"])
+            ):
                 new = set(BACKEND_FOLDERS.glob("python_env_*")) - self.backend_folders
                 found += map(str, new)
         return found

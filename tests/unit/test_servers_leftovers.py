@@ -199,7 +199,7 @@ def test_folders_of_the_python_backend(tmp_path: Path, monkeypatch: pytest.Monke
         empty.mkdir()
         assert leftovers.remove_backend_folders() == []
         server.kill()
-    if not any(process.name() == "tritonserver" for process in psutil.process_iter()):
+    if not any(p.info["name"] == "tritonserver" for p in psutil.process_iter(["name"])):
         assert leftovers.remove_backend_folders() == [f"removed {empty}"]
         assert not empty.exists()
     assert used.exists()
