@@ -74,8 +74,13 @@ class RunCommand:
 
     def stubs(self) -> list[int]:
         """The server's Python stubs, the newest last."""
-        stubs = [psutil.Process(pid) for pid in tree(self.server()) if named(pid).startswith(STUB)]
-        return [stub.pid for stub in sorted(stubs, key=psutil.Process.create_time)]
+        born: dict[int, float] = {}
+        for pid in tree(self.server()):
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that has just gone
+                process = psutil.Process(pid)
+                if process.name().startswith(STUB):
+                    born[pid] = process.create_time()
+        return sorted(born, key=lambda pid: born[pid])
 
     def trials(self) -> list[TrialRecord]:
         """What is sealed so far."""
@@ -125,6 +130,8 @@ class RunCommand:
         if self.traces:
             assert self.traces.pids, "no container was ever seen: nothing is proved"
             self.traces.assert_gone()
+            # The load generator and the guards run here, not in the container.
+            wait_until(lambda: not self.footprint.left(files=False), 5, "the end of its processes")
         else:
             self.footprint.assert_gone()
         # Guards remove what is theirs a moment after the command has ended.
