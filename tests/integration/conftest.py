@@ -152,18 +152,20 @@ def running(
     def start(
         kind: str, measure: str = MEASURE, *, more: str = "", models: Path = triton_models
     ) -> RunCommand:
+        folder = tmp_path / str(len(started)) if started else tmp_path
+        folder.mkdir(exist_ok=True)
         server, client = f"kind: {kind}{more}", None
         if kind == "container":
             client = request.getfixturevalue("container_engine")
             image = request.getfixturevalue("triton_image")
-            own_box(client, image, tmp_path, monkeypatch)
+            own_box(client, image, folder, monkeypatch)
             server += f", network: host, image: '{image}'"
         else:
-            make_home(tmp_path, monkeypatch)
-        scenario = tmp_path / "faults.yaml"
+            make_home(folder, monkeypatch)
+        scenario = folder / "faults.yaml"
         scenario.write_text(scenario_text(server, measure))
-        started.append(run_command(scenario, models, tmp_path / "tmp", client))
-        return started[0]
+        started.append(run_command(scenario, models, folder / "tmp", client))
+        return started[-1]
 
     yield start
     for command in started:

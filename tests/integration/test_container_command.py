@@ -64,7 +64,7 @@ def test_serve_ends_in_order(box: Box, number: int) -> None:
         served(process, traces)
         process.send_signal(number)
         assert process.wait(20) == 0
-        traces.assert_gone(1)
+        traces.assert_gone()
 
 
 @pytest.mark.long
@@ -89,7 +89,7 @@ def test_serve_is_interrupted_while_it_starts(box: Box, delay_s: float) -> None:
         # Before Python has installed its handler, the signal ends it as it ends any program.
         _, said = process.communicate(timeout=30)
         assert process.returncode in {0, 130, -signal.SIGTERM}, said
-        traces.assert_gone(1)
+        traces.assert_gone()
 
 
 @pytest.mark.long

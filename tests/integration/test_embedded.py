@@ -358,7 +358,7 @@ def test_serve_ends_in_order(own_home: Path, number: int) -> None:
         footprint = serve(process)
         process.send_signal(number)
         assert process.wait(20) == 0
-        footprint.assert_gone(1)
+        footprint.assert_gone()
 
 
 def test_a_terminal_that_interrupts_everyone_ends_in_order(own_home: Path) -> None:
@@ -392,7 +392,7 @@ def test_a_killed_command_leaves_nothing_to_the_next_start(own_home: Path, tmp_p
     assert footprint.left()
     with running(tmp_path, "identity"):
         pass
-    footprint.assert_gone(1)
+    footprint.assert_gone()
 
 
 def test_serve_says_why_a_server_died(own_home: Path) -> None:
@@ -401,7 +401,7 @@ def test_serve_says_why_a_server_died(own_home: Path) -> None:
         os.kill(next(iter(footprint.servers)), signal.SIGKILL)
         assert process.wait(20) == 3
         assert "ended by SIGKILL" in process.stderr.read()
-        footprint.assert_gone(1)
+        footprint.assert_gone()
 
 
 @pytest.mark.parametrize(

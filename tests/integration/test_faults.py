@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +25,7 @@ KINDS = ("embedded", "container")
 NOTICED_S = 5.0
 
 
-@contextmanager
+@contextlib.contextmanager
 def seen(command: RunCommand, cause: str) -> Iterator[None]:
     """What is done in the block breaks a trial, which is named, repeated once, and does not end the run."""
     wait_until(lambda: command.trials() or command.process.poll() is not None, timeout_s=120)
@@ -96,14 +96,20 @@ def test_the_server_is_frozen_while_its_load_changes(running: Callable[..., RunC
 
 def test_the_server_is_frozen_for_three_seconds(running: Callable[..., RunCommand]) -> None:
     """It is noted, the window shows it, and the server is not given up."""
-    command = running("embedded", "window: 6s, passes: 1, sentinels: false")
-    command.reach("window")
-    time.sleep(2.5)  # until the warm-up has passed
-    server = command.server()
-    os.kill(server, signal.SIGSTOP)
-    time.sleep(3)
-    os.kill(server, signal.SIGCONT)
-    _, stderr = command.end()
+    for _ in range(2):
+        command = running("embedded", "window: 6s, passes: 1, sentinels: false")
+        command.reach("window")
+        time.sleep(2.5)  # until the warm-up has passed
+        server = command.server()
+        os.kill(server, signal.SIGSTOP)
+        struck = time.monotonic()
+        time.sleep(3)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGCONT)
+        frozen_s = time.monotonic() - struck
+        _, stderr = command.end()
+        if frozen_s < 3.5:  # else this process was held up itself, and the server may be given up
+            break
     assert command.process.returncode == 4, stderr  # its one point is not valid
     (trial,) = command.trials()
     assert trial.failure is None
