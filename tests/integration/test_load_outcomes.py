@@ -17,6 +17,7 @@ from harness.load.driver import Driver, Target
 from harness.point import ClosedLoad, Workload
 from harness.records import GeneratorHealth, Outcome
 from harness.reference import Reference, write_reference
+from tests.footprint import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ Behaviour = Callable[[socket.socket, bytes], None]
 SECONDS = 0.8
 USERS = 2
 TIMEOUT_S = 0.3
+PATIENCE_S = 5.0  # where no time-out is wanted, and this machine may be busy
 
 
 def body(y: bytes, *, shape: str = "[1,1]", model: str = "m") -> tuple[bytes, int]:
@@ -179,13 +181,21 @@ def driver(
         yield started
 
 
-def run(driver: Driver, address: str, reference: Path) -> tuple[np.ndarray, GeneratorHealth]:
+def run(
+    driver: Driver, address: str, reference: Path, timeout_s: float = PATIENCE_S
+) -> tuple[np.ndarray, GeneratorHealth]:
+    """What was recorded until each user had an outcome, and for a while at least."""
     driver.pause(timeout_s=5)
     driver.aim(Target(address, None, "m", True, reference))
     start = time.monotonic_ns()
-    driver.level(Workload(), ClosedLoad(concurrency=USERS), request_timeout_s=TIMEOUT_S)
+    driver.level(Workload(), ClosedLoad(concurrency=USERS), request_timeout_s=timeout_s)
     time.sleep(SECONDS)
-    return driver.collect(start, time.monotonic_ns())
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        samples, fared = driver.collect(start, time.monotonic_ns())
+        if len(set(samples["user"])) == USERS or time.monotonic() > deadline:
+            return samples, fared
+        time.sleep(0.1)
 
 
 RIGHT: dict[str, Behaviour] = {
@@ -252,7 +262,7 @@ def test_wrong_answers(driver: Driver, reference: Path, name: str) -> None:
 @pytest.mark.parametrize("name", SLOW)
 def test_failures(driver: Driver, reference: Path, name: str) -> None:
     behaviour, outcome = SLOW[name]
-    check_failures(*run(driver, FakeServer(behaviour).address, reference), outcome)
+    check_failures(driver, FakeServer(behaviour).address, reference, outcome)
 
 
 @pytest.mark.parametrize("name", ONLY_RAW)
@@ -260,24 +270,27 @@ def test_what_is_hardly_http(driver: Driver, reference: Path, name: str) -> None
     if driver.name != "raw":
         return  # its client waits for ever, or says nothing of use
     behaviour, outcome = ONLY_RAW[name]
-    check_failures(*run(driver, FakeServer(behaviour).address, reference), outcome)
+    check_failures(driver, FakeServer(behaviour).address, reference, outcome)
 
 
 def test_nobody_there(driver: Driver, reference: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    check_failures(*run(driver, address, reference), Outcome.REFUSED)
+    check_failures(driver, address, reference, Outcome.REFUSED)
 
 
-def check_failures(samples: np.ndarray, fared: GeneratorHealth, outcome: Outcome) -> None:
+def check_failures(driver: Driver, address: str, reference: Path, outcome: Outcome) -> None:
+    timeout_s = TIMEOUT_S if outcome is Outcome.TIMEOUT else PATIENCE_S
+    samples, fared = run(driver, address, reference, timeout_s)
     assert set(samples["outcome"]) == {outcome}
-    # 10, 20, 40 … 500 ms between failures: seven in 0.8 s for each user, and no hot loop.
-    assert USERS <= len(samples) <= 10 * USERS
+    assert set(samples["user"]) == set(range(USERS))
+    # 10, 20, 40 … 500 ms between failures: seven in 0.8 s for each user, then two a second, and no hot loop.
+    assert len(samples) <= (8 + 2 * fared.window_s) * USERS
     took_s = (samples["done_ns"] - samples["sent_ns"]) / 1e9
     if outcome is Outcome.TIMEOUT:
         assert (took_s >= TIMEOUT_S * 0.99).all()
-        assert np.median(took_s) < 2 * TIMEOUT_S
-    assert fared.cpu_s < fared.window_s / 2
+        assert np.median(took_s) < 5 * TIMEOUT_S  # the server takes twice as long, and more
+    assert fared.cpu_s < 0.75 * fared.window_s
 
 
 def test_a_server_that_comes_back_is_used_again(driver: Driver, reference: Path) -> None:
@@ -285,8 +298,15 @@ def test_a_server_that_comes_back_is_used_again(driver: Driver, reference: Path)
     samples, _ = run(driver, server.address, reference)
     assert set(samples["outcome"]) == {Outcome.RESET}
     server.behaviour = right
-    time.sleep(1.5)
-    now = time.monotonic_ns()
-    later, fared = driver.collect(now - 500_000_000, now)
+
+    def all_answered() -> bool:
+        samples, _ = driver.collect(0, 1)
+        answered = samples[samples["outcome"] == Outcome.OK]
+        return set(answered["user"]) == set(range(USERS))
+
+    wait_until(all_answered, 10, "an answer for each user")
+    start = time.monotonic_ns()
+    time.sleep(0.5)
+    later, fared = driver.collect(start, time.monotonic_ns())
     assert set(later["outcome"][-10:]) == {Outcome.OK}
-    assert fared.reconnects == 0, "not in the second half of that time"
+    assert fared.reconnects == 0, "once all were connected again"

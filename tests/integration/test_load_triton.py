@@ -24,11 +24,11 @@ from harness.load.outcomes import FailedRequestError
 from harness.load.senders import Sender, connect, prepare
 from harness.load.watchdog import Watchdog
 from harness.point import ClosedLoad, OpenLoad, Workload
-from harness.records import Outcome
+from harness.records import GeneratorHealth, Outcome, StatisticsWindow
 from harness.reference import Reference, write_reference
 from harness.scenario import ServerSpec
 from harness.servers import serving
-from harness.servers.control import Control, difference
+from harness.servers.control import Control, Snapshot, difference
 from harness.servers.staging import staged
 from tests.footprint import wait_until
 
@@ -147,6 +147,23 @@ def test_every_path_fails_alike_when_the_model_is_not_there(identity: Target) ->
         assert set(results) == {Outcome.HTTP_4XX}, (protocol, sender)
 
 
+def collected(driver: Driver, users: int) -> tuple[np.ndarray, GeneratorHealth]:
+    """What was recorded until all users were in flight at once, and for a while at least."""
+    start, deadline = time.monotonic_ns(), time.monotonic() + 10
+    while True:
+        time.sleep(0.3)
+        samples, fared = driver.collect(start, time.monotonic_ns())
+        all_seen = len(set(samples["user"])) >= users and fared.max_in_flight >= users
+        if all_seen or time.monotonic() > deadline:
+            return samples, fared
+
+
+def counted_by(control: Control, model: str, before: Snapshot, requests: int) -> StatisticsWindow:
+    """The statistics once the server has counted its last request, which comes after its answer."""
+    wait_until(lambda: difference(before, control.snapshot(model)).success_count >= requests)
+    return difference(before, control.snapshot(model))
+
+
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_levels_follow_each_other_without_draining(
     driver: Driver, control: Control, identity: Target, protocol: str
@@ -163,10 +180,7 @@ def test_levels_follow_each_other_without_draining(
             ClosedLoad(concurrency=concurrency),
             request_timeout_s=10,
         )
-        time.sleep(0.4)
-        start = time.monotonic_ns()
-        time.sleep(0.3)
-        samples, fared = driver.collect(start, time.monotonic_ns())
+        samples, fared = collected(driver, concurrency)
         assert set(samples["outcome"]) == {Outcome.OK}
         assert set(samples["batch"]) == {batch_size}, "of an earlier level"
         assert set(samples["user"]) == set(range(concurrency))
@@ -176,7 +190,7 @@ def test_levels_follow_each_other_without_draining(
         assert 0 < fared.cpu_s < 2 * fared.window_s
         counted += len(samples)
     driver.pause(timeout_s=10)
-    seen = difference(before, control.snapshot("identity"))
+    seen = counted_by(control, "identity", before, counted)
     assert seen.success_count >= counted
     assert seen.fail_count == 0
 
@@ -193,7 +207,7 @@ def test_the_server_counts_the_same_requests(
     time.sleep(0.5)
     driver.pause(timeout_s=10)
     samples, _ = driver.collect(0, 1)
-    seen = difference(before, control.snapshot("identity"))
+    seen = counted_by(control, "identity", before, len(samples))
     assert seen.success_count == len(samples)
     assert seen.inference_count == samples["batch"].sum()
 
@@ -231,7 +245,7 @@ def test_users_are_in_flight_at_once(
     time.sleep(2.5)
     raw.pause(timeout_s=30)
     samples, fared = raw.collect(0, time.monotonic_ns())
-    seen = difference(before, control.snapshot("sleep"))
+    seen = counted_by(control, "sleep", before, len(samples))
     cycles_ms = [
         np.diff(samples["done_ns"][samples["user"] == user]) / 1e6 for user in range(users)
     ]
@@ -289,7 +303,7 @@ def test_slow_calls_do_not_hold_up_fast_ones(
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     fast_s, slow_s = map(float, done.stdout.split())
     assert slow_s >= 1.5
-    assert fast_s < slow_s / 3
+    assert fast_s < slow_s / 2  # behind them it would have taken four fifths of that, at least
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -305,10 +319,11 @@ def test_a_full_queue_is_a_rejection(
     driver.pause(timeout_s=10)
     driver.aim(replace(identity, model="sleep"))
     driver.level(Workload(protocol=protocol), ClosedLoad(concurrency=8), request_timeout_s=10)
-    time.sleep(0.5)
+    both = {Outcome.OK, Outcome.REJECTED}
+    wait_until(lambda: both <= set(driver.collect(0, 1)[0]["outcome"]))
     driver.pause(timeout_s=10)
     samples, _ = driver.collect(0, 1)
-    assert set(samples["outcome"]) == {Outcome.OK, Outcome.REJECTED}
+    assert set(samples["outcome"]) == both
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -323,7 +338,7 @@ def test_an_open_loop_keeps_its_schedule(driver: Driver, identity: Target, proto
     np.testing.assert_allclose(np.diff(scheduled), 10_000_000, atol=1)
     assert (samples["sent_ns"] >= samples["scheduled_ns"]).all(), "sent before it was due"
     assert set(samples["outcome"]) == {Outcome.OK}
-    assert len(samples) + fared.unsent >= 90
+    assert len(samples) + fared.unsent >= 100 - load.max_in_flight
 
 
 def test_a_cap_on_requests_in_flight_shows_in_the_response_time(
@@ -407,7 +422,7 @@ def test_nothing_is_left_of_a_generator_that_was_closed(identity: Target, logs: 
                 Workload(protocol=protocol), ClosedLoad(concurrency=16), request_timeout_s=10
             )
             start = time.monotonic()
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 5  # it does not wait for its users
         assert not psutil.pid_exists(pid)
 
 
