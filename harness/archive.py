@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -51,6 +51,9 @@ __all__ = ["RunDirectory", "create_run", "open_run", "whole_file"]
 TELEMETRY_TYPES = ("int64", "string", "int64", "float64", "int64")
 METRIC_TYPES = ("int64", "string", "string", "string", "float64")
 
+WHICH_RUN = "Give the folder of a run, such as reports/20260101T120000Z-quickstart"
+WITHOUT_IT = "Copy the run again from where it was measured, or remove this trial's folder"
+
 RecordT = TypeVar("RecordT", bound=Frozen)
 
 
@@ -68,7 +71,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it may lie where no file can
+            partial.unlink(missing_ok=True)
         raise EnvironmentFailedError(
             f"cannot be written ({error.strerror or error})",
             where=str(path),
@@ -102,14 +106,7 @@ class RunDirectory:
             UsageError: it is missing, unreadable, or of a newer schema.
         """
         path = self.path / "run.json"
-        remedy = "Give the folder of a run, such as reports/20260101T120000Z-quickstart"
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-            raise UsageError(
-                f"not a readable run ({reason})", where=str(path), remedy=remedy
-            ) from error
+        data = _read_json(path, "run", WHICH_RUN)
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise UsageError(
@@ -117,7 +114,7 @@ class RunDirectory:
                 where=str(path),
                 remedy="Read it with a newer harness",
             )
-        return _parse(RunRecord, data, path)
+        return _parse(RunRecord, data, path, "run", WHICH_RUN)
 
     def seal_trial(
         self,
@@ -176,46 +173,71 @@ class RunDirectory:
             UsageError: one of them is damaged.
         """
         records = []
-        for path in sorted(self.path.glob("trials/[0-9]*/trial.json")):
-            try:
-                data = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise UsageError(f"not a readable trial ({error})", where=str(path)) from error
-            records.append(_parse(TrialRecord, data, path))
+        found = self.path.glob("trials/[0-9]*/trial.json")
+        paths = [path for path in found if path.parent.name.isdecimal()]
+        for path in sorted(paths, key=lambda path: int(path.parent.name)):
+            data = _read_json(path, "trial", WITHOUT_IT)
+            records.append(_parse(TrialRecord, data, path, "trial", WITHOUT_IT))
         return records
 
     def samples(self, index: int) -> pa.Table:
         """The samples of one trial, columns :data:`SAMPLE_COLUMNS`."""
-        return self._table(index, "samples.parquet")
+        return self._table(index, "samples.parquet", SAMPLE_COLUMNS)
 
     def telemetry(self, index: int) -> pa.Table:
         """The telemetry of one trial, columns :data:`TELEMETRY_COLUMNS`."""
-        return self._table(index, "telemetry.parquet")
+        return self._table(index, "telemetry.parquet", TELEMETRY_COLUMNS)
 
     def metrics(self, index: int) -> pa.Table | None:
         """The metrics of one trial, columns :data:`METRIC_COLUMNS`; ``None`` of a run older than they are."""
         name = "metrics.parquet"
         there = (self.path / "trials" / f"{index:04d}" / name).exists()
-        return self._table(index, name) if there else None
+        return self._table(index, name, METRIC_COLUMNS) if there else None
 
-    def _table(self, index: int, name: str) -> pa.Table:
+    def _table(self, index: int, name: str, columns: Sequence[str]) -> pa.Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.path / "trials" / f"{index:04d}" / name
         try:
-            return pq.read_table(path)
+            table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise UsageError(f"not a readable table ({error})", where=str(path)) from error
+            raise _unreadable("table", _reason(error), path, WITHOUT_IT) from error
+        if missing := [column for column in columns if column not in table.column_names]:
+            raise _unreadable("table", f"without {', '.join(missing)}", path, WITHOUT_IT)
+        return table
 
 
-def _parse(kind: type[RecordT], data: object, path: Path) -> RecordT:
+def _read_json(path: Path, noun: str, remedy: str) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no JSON
+        raise _unreadable(noun, _reason(error), path, remedy) from error
+
+
+def _parse(kind: type[RecordT], data: object, path: Path, noun: str, remedy: str) -> RecordT:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
-        raise UsageError(f"{place}: {first['msg']}", where=str(path)) from error
+        # Pydantic says which of our classes it wanted, which tells nobody anything.
+        wants_keys = first["type"] in {"model_type", "model_attributes_type"}
+        said = "expected keys and values" if wants_keys else first["msg"]
+        reason = f"{place}: {said[0].lower()}{said[1:]}"
+        raise _unreadable(noun, reason, path, remedy) from error
+
+
+def _unreadable(noun: str, reason: str, path: Path, remedy: str) -> UsageError:
+    return UsageError(f"not a readable {noun} ({reason})", where=str(path), remedy=remedy)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, in one line."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or str(error).partition("\n")[0].rstrip(".")
 
 
 def create_run(root: Path, name: str, moment: datetime | None = None) -> RunDirectory:
@@ -244,11 +266,11 @@ def create_run(root: Path, name: str, moment: datetime | None = None) -> RunDire
 
 
 def open_run(path: Path) -> RunDirectory:
-    """Open a run that is there.
+    """Open a run that is there, by its folder or by the ``run.json`` in it.
 
     Raises:
         UsageError: it is no run, or of a newer schema.
     """
-    run = RunDirectory(path)
+    run = RunDirectory(path.parent if path.name == "run.json" and path.is_file() else path)
     run.record()
     return run

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from harness.archive import RunDirectory, create_run, open_run, whole_file
@@ -154,3 +155,71 @@ def test_a_damaged_table_is_refused_with_its_path(tmp_path: Path) -> None:
     (folder / "samples.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UsageError, match=r"samples\.parquet"):
         RunDirectory(run.path).samples(1)
+
+
+@pytest.mark.parametrize("name", ["samples", "telemetry", "metrics"])
+def test_a_table_without_its_columns_is_refused_with_their_names(tmp_path: Path, name: str) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    path = run.seal_trial(trial(), samples(3), []) / f"{name}.parquet"
+    table = pq.read_table(path)
+    first, second, *others = table.column_names
+    pq.write_table(table.select(others), path)
+    with pytest.raises(UsageError) as caught:
+        getattr(run, name)(1)
+    assert str(caught.value).startswith(
+        f"{path}: not a readable table (without {first}, {second}). "
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pass_index": None}, "pass_index: input should be a valid integer"),
+        ({"pas_index": 3}, "pas_index: extra inputs are not permitted"),
+        ({"point": 3}, "point: expected keys and values"),
+    ],
+)
+def test_a_wrong_record_is_told_its_field_and_the_way_out(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    path = run.seal_trial(trial(), samples(1), []) / "trial.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UsageError) as caught:
+        run.trials()
+    assert str(caught.value).startswith(f"{path}: not a readable trial ({said})")
+    assert caught.value.remedy
+
+
+def test_a_file_that_is_no_record_names_no_class_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"not a readable run .*Give the folder") as caught:
+        open_run(tmp_path)
+    assert "RunRecord" not in str(caught.value)
+
+
+def test_trials_stay_in_their_order_beyond_four_digits(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    for index in (10_000, 9_999, 2):
+        run.seal_trial(trial(index), samples(0), [])
+    assert [sealed.index for sealed in run.trials()] == [2, 9_999, 10_000]
+
+
+def test_a_run_is_opened_by_its_record_too(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    run.write_record(record())
+    assert open_run(run.path / "run.json") == run
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"\(Not a directory\)"):
+        open_run(tmp_path / "file")
+
+
+def test_a_place_that_no_file_can_have_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    def write() -> None:
+        with whole_file(tmp_path / "file" / "page.html") as partial:
+            partial.write_text("whole")
+
+    with pytest.raises(EnvironmentFailedError, match="Not a directory"):
+        write()
