@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -27,7 +28,9 @@ __all__ = [
     "ServerConfiguration",
     "ShapedLoad",
     "Stretch",
+    "Whole",
     "Workload",
+    "number",
     "variant_name",
 ]
 
@@ -40,6 +43,16 @@ MOST_IN_FLIGHT = 256
 def variant_name(model: str, precision: Precision) -> str:
     """What a model's variant is called where nobody names it: ``cnn``, ``cnn_float16``, ``cnn_int8``."""
     return model if precision == "float32" else f"{model}_{precision}"
+
+
+def number(value: object) -> object:
+    """Refuse ``true``, which pydantic would take for 1."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number")  # noqa: TRY004 - pydantic passes a TypeError on
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(number)]
 
 
 class Frozen(BaseModel):
@@ -57,8 +70,8 @@ class DynamicBatching(Frozen):
         preserve_ordering: answers leave in the order in which the requests came.
     """
 
-    max_queue_delay_us: NonNegativeInt = 0
-    preferred_batch_sizes: tuple[PositiveInt, ...] = ()
+    max_queue_delay_us: Annotated[Whole, Field(ge=0)] = 0
+    preferred_batch_sizes: tuple[Annotated[Whole, Field(gt=0)], ...] = ()
     preserve_ordering: bool = False
 
     @property

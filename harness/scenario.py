@@ -13,8 +13,6 @@ import yaml
 from pydantic import (
     BeforeValidator,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -29,13 +27,32 @@ from harness.point import (
     Frozen,
     OpenLoad,
     Precision,
+    Whole,
     variant_name,
 )
 from harness.presets import Preset, with_preset
-from harness.scenario_text import child, nearest, refuse_repeated_keys, which_kind
+from harness.scenario_text import (
+    as_written,
+    child,
+    first_of,
+    nearest,
+    refuse_repeated_keys,
+    safe_name,
+    say,
+)
 from harness.server_spec import ServerSpec, TraceSpec
 from harness.shapes import LoadModel, keys_of
-from harness.units import Fraction, Rate, Seconds, WithUnits, listed, short_name
+from harness.units import (
+    Count,
+    Fraction,
+    Instances,
+    Rate,
+    Seconds,
+    Users,
+    WithUnits,
+    listed,
+    short_name,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -56,7 +73,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 LARGEST_FILE_BYTES = 1_000_000
 
 Name = Annotated[str, Field(pattern=NAME)]
-Devices = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+Devices = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], Field(min_length=1)]
 
 
 def _device_lists(value: object) -> object:
@@ -81,21 +98,21 @@ class Sweep(Frozen):
     """
 
     precision: Annotated[tuple[Precision, ...], BeforeValidator(listed)] | None = None
-    instances: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] = (1,)
+    instances: Annotated[tuple[Instances, ...], BeforeValidator(listed)] = (1,)
     kind: Annotated[tuple[Literal["cpu", "gpu"], ...], BeforeValidator(listed)] = ("cpu",)
     gpus: Annotated[tuple[Devices, ...], BeforeValidator(_device_lists)] | None = None
     dynamic_batching: Annotated[tuple[DynamicBatching | None, ...], BeforeValidator(listed)] = (
         None,
     )
-    max_batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] | None = None
+    max_batch_size: Annotated[tuple[Count, ...], BeforeValidator(listed)] | None = None
     protocol: Annotated[tuple[Literal["http", "grpc"], ...], BeforeValidator(listed)] = ("http",)
-    batch_size: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] = (1,)
+    batch_size: Annotated[tuple[Count, ...], BeforeValidator(listed)] = (1,)
     preset: Preset | None = None
-    concurrency: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] | None = None
+    concurrency: Annotated[tuple[Users, ...], BeforeValidator(listed)] | None = None
     rate: Annotated[tuple[Rate, ...], BeforeValidator(listed)] | None = None
     load: Annotated[tuple[LoadModel, ...], BeforeValidator(listed)] | None = None
     arrivals: Literal["poisson", "constant"] = "poisson"
-    max_in_flight: PositiveInt = MOST_IN_FLIGHT
+    max_in_flight: Users = MOST_IN_FLIGHT
 
     @model_validator(mode="before")
     @classmethod
@@ -162,15 +179,15 @@ class Measure(WithUnits):
     """
 
     window_s: Seconds = 1.0
-    passes: Annotated[int, Field(ge=1, le=1000)] = 4
-    max_passes: Annotated[int, Field(ge=1, le=1000)] | None = None
+    passes: Annotated[Whole, Field(ge=1, le=1000)] = 4
+    max_passes: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     target: dict[Literal["throughput", "p99"], Fraction] = Field(default_factory=dict)
     warmup_min_s: Seconds = 0.2
     warmup_max_s: Seconds = 2.0
     request_timeout_s: Seconds = 30.0
     sender: Literal["raw", "tritonclient"] = "raw"
     sentinels: bool = True
-    seed: NonNegativeInt = 7
+    seed: Annotated[Whole, Field(ge=0)] = 7
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -240,7 +257,7 @@ def read_scenario(path: Path) -> tuple[Scenario, str]:
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError("the scenario is not UTF-8 text", where=str(path)) from error
-    scenario = parse_scenario(text, name=path.stem, where=str(path), folder=path.parent)
+    scenario = parse_scenario(text, name=safe_name(path.stem), where=str(path), folder=path.parent)
     return scenario, text
 
 
@@ -271,12 +288,17 @@ def parse_scenario(text: str, *, name: str, where: str, folder: Path | None = No
         context = {"folder": folder or Path()}
         return Scenario.model_validate({"name": name, **data}, context=context)
     except ValidationError as error:
-        raise _explain(error.errors()[0], root, where) from error
+        raise _explain(first_of(error.errors()), root, where) from error
 
 
 def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> UsageError:
     """Turn pydantic's first complaint into a sentence with the line, the key and the way out."""
     path = [str(part) for part in problem["loc"]]
+    value = problem["input"]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "quantity":
+        path, value = [*path, problem["ctx"]["key"]], problem["ctx"]["value"]
+        message = message.removeprefix(f"{path[-1]}: ")
     node, line, keys = root, 1, list[str]()
     for part in path:
         found = child(node, part)
@@ -284,25 +306,18 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
             continue  # a union's branch or a missing key: the enclosing place is the best there is
         node, line = found
         keys.append(short_name(part))
-    message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    remedy = None
+    remedy: str | None
     if problem["type"] == "extra_forbidden":
-        right = _keys_beside(path[:-1])
-        message = "unknown key"
-        remedy = nearest(path[-1], right)
-    elif problem["type"].startswith("union_tag_"):
-        message, remedy = which_kind(problem)
-    elif problem["type"] == "missing":
-        message = f"{short_name(path[-1])} is missing"
-    elif problem["type"] == "other_kind":
-        remedy = f"Leave it out, or say kind: {problem['ctx']['having']}"
-    elif problem["type"] == "written_secret":
-        remedy = "Say {env: VARIABLE}, and put the value into that environment variable"
-    elif problem["type"] == "own_header":
-        remedy = "Leave it out"
-    elif path[-1:] != ["token_env"] and isinstance(problem["input"], str | int | float | bool):
-        message = f"{message}, not {problem['input']!r}"
+        message, remedy = "unknown key", nearest(path[-1], _keys_beside(path[:-1]))
+    else:
+        message, remedy = say(problem, path, message)
+        if (
+            remedy is None
+            and path[-1:] != ["token_env"]
+            and isinstance(value, str | int | float | bool)
+        ):
+            message = f"{message}, not {as_written(node, value)}"
     place = ".".join(keys)
     return UsageError(
         f"{place}: {message}" if place else message, where=f"{where}:{line}", remedy=remedy

@@ -22,7 +22,7 @@ from pydantic import (
 
 from harness.point import ClosedLoad, Frozen, OpenLoad, ShapedLoad, Stretch
 from harness.replay import read_arrivals
-from harness.units import Rate, Seconds, WithUnits, listed, short_name
+from harness.units import Rate, Seconds, Users, WithUnits, listed, short_name
 
 if TYPE_CHECKING:
     from harness.point import Load
@@ -39,14 +39,14 @@ class _Open(WithUnits):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     arrivals: Gaps | None = None
-    max_in_flight: PositiveInt | None = None
+    max_in_flight: Users | None = None
 
 
 class Closed(Frozen):
     """A closed loop."""
 
     kind: Literal["closed"]
-    concurrency: PositiveInt
+    concurrency: Users
 
     def load(self, _arrivals: Gaps, _cap: int) -> Load:
         """The load."""
@@ -69,7 +69,7 @@ class Soak(_Open):
 
     kind: Literal["soak"]
     rate: Rate | None = None
-    concurrency: PositiveInt | None = None
+    concurrency: Users | None = None
     for_s: Seconds
 
     @model_validator(mode="after")

@@ -5,13 +5,27 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from harness.point import Frozen
+from harness.point import Frozen, Whole, number
 
-__all__ = ["Fraction", "Rate", "Seconds", "WithUnits", "listed", "short_name"]
+__all__ = [
+    "Count",
+    "Fraction",
+    "Instances",
+    "Rate",
+    "Seconds",
+    "Users",
+    "WithUnits",
+    "listed",
+    "short_name",
+]
 
 UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+# Linux has about 28,000 ports for connections to one address.
+MOST_USERS = 20_000
+MOST_INSTANCES = 1_024
 UNITS_BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -21,6 +35,20 @@ def _fraction(value: object) -> object:
         if match := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value):
             return float(match[1]) / 100
         raise ValueError("expected a percentage such as 15%")
+    return number(value)
+
+
+def _users(value: int) -> int:
+    if value > MOST_USERS:
+        raise ValueError(f"expected at most {MOST_USERS:,}, since each is a socket of one process")
+    return value
+
+
+def _instances(value: int) -> int:
+    if value > MOST_INSTANCES:
+        raise ValueError(
+            f"expected at most {MOST_INSTANCES:,}, since each is a copy of the model in memory"
+        )
     return value
 
 
@@ -29,7 +57,10 @@ def listed(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[Whole, Field(gt=0)]
+Users = Annotated[Count, AfterValidator(_users)]
+Instances = Annotated[Count, AfterValidator(_instances)]
+Rate = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, allow_inf_nan=False)]
 
@@ -65,7 +96,7 @@ def _seconds(value: object, key: str) -> float | None:
         return None
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s|min|m|h)\s*", str(value))
     if match is None:
-        raise ValueError(f"{key}: expected a duration with its unit, such as 250ms, 1s or 5m")
+        raise _wrong(key, value, "a duration with its unit, such as 250ms, 1s or 5m")
     return float(match[1]) * UNITS_S[match[2]]
 
 
@@ -75,5 +106,11 @@ def _bytes(value: object, key: str) -> int | None:
         return None
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt])(?:i?b)?\s*", str(value).lower())
     if match is None:
-        raise ValueError(f"{key}: expected a size with its unit, such as 512m or 2g")
+        raise _wrong(key, value, "a size with its unit, such as 512m or 2g")
     return round(float(match[1]) * UNITS_BYTES[match[2]])
+
+
+def _wrong(key: str, value: object, expected: str) -> PydanticCustomError:
+    """An error that names its key: pydantic places it at the record, whose fields are not read yet."""
+    context = {"key": key, "value": value, "expected": expected}
+    return PydanticCustomError("quantity", "{key}: expected {expected}", context)

@@ -145,3 +145,72 @@ def test_server_and_generator_may_have_cores_of_their_own() -> None:
 )
 def test_every_scenario_that_comes_along_is_read(path: Path) -> None:
     assert read_scenario(path)[0].name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("sweep:", "swep:", "2: swep: unknown key. Did you mean sweep?"),
+        ("[1, 8]", "true", "5: sweep.concurrency: expected a number, not true."),
+        ("[1, 2]", "[1, yes]", "3: sweep.instances.1: expected a number, not yes."),
+        ("passes: 3", "passes: true", "6: measure.passes: expected a number, not true."),
+        (
+            "{window: 250ms, passes: 3}",
+            "fast",
+            "6: measure: expected a mapping such as {window: 1s}",
+        ),
+        (
+            "model: cnn",
+            "server: embedded",
+            "1: server: expected a mapping such as {kind: embedded}",
+        ),
+        (
+            "[null, {max_queue_delay_us: 500}]",
+            "[null, off]",
+            "4: sweep.dynamic_batching.1: expected null (off) or {max_queue_delay_us: 500}, not off.",
+        ),
+        ("model: cnn", "model: []", "1: model: the axis is empty: give at least one value."),
+        (
+            "p99: 25ms",
+            "p99: 25",
+            "7: slo.p99: expected a duration with its unit, such as 250ms, 1s or 5m, not 25.",
+        ),
+        (
+            "window: 250ms",
+            "\n  window: soon",
+            "7: measure.window: expected a duration with its unit",
+        ),
+        (
+            "[1, 8]",
+            "99999999999999999999",
+            "5: sweep.concurrency: expected at most 20,000, since each is a socket of one process, not",
+        ),
+        (
+            "[1, 2]",
+            "5000",
+            "3: sweep.instances: expected at most 1,024, since each is a copy of the",
+        ),
+        ("model: cnn", "? [a]\n: 3", "1: a key is a list or a mapping. "),
+        ("model: cnn", "? {a: 1}\n: 3", "1: a key is a list or a mapping. "),
+    ],
+)
+def test_a_wrong_value_is_told_what_was_expected_in_its_place(
+    old: str, new: str, sentence: str
+) -> None:
+    assert complaint(SMALL.replace(old, new, 1)).startswith(f"small.yaml:{sentence}")
+
+
+def test_a_sweep_that_is_a_list_is_told_how_one_looks() -> None:
+    said = complaint("model: cnn\nsweep: [1]\n")
+    assert said == "small.yaml:2: sweep: expected a mapping such as {concurrency: [1, 8]}."
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("my scenario.yaml", "my-scenario"), ("_größe (2).yaml", "gr-e-2"), ("§.yaml", "scenario")],
+)
+def test_a_scenario_is_named_after_its_file_as_far_as_a_name_goes(
+    tmp_path: Path, file: str, name: str
+) -> None:
+    (tmp_path / file).write_text(SMALL)
+    assert read_scenario(tmp_path / file)[0].name == name

@@ -151,7 +151,7 @@ def test_a_replay_is_read_relative_to_the_scenario(tmp_path: Path) -> None:
         ("{kind: ramp, from: 1, to: 2}", "over is missing"),
         ("{kind: ramp, from: 1, to: 2, over: 1s, each: 1s}", "each: unknown key. Known here: .*from, to"),
         ("{kind: ramp, from: .inf, to: 2, over: 1s}", "finite"),
-        ("{kind: steps, rates: [], each: 1s}", "at least 1 item"),
+        ("{kind: steps, rates: [], each: 1s}", "the list is empty: give at least one value"),
         ("{kind: steps, rates: [5, 0], each: 1s}", "rates.1: input should be greater than 0"),
         ("{kind: spike, base: 1, peak: 2, at: 3s, for: 1s, over: 4s}", "the spike ends 4 s after"),
         ("{kind: soak, for: 3s}", "a rate or a concurrency"),
