@@ -96,8 +96,10 @@ class Progress:
     p99_ms: float
 
 
-def make_plan(scenario: Scenario, text: str, models_root: Path) -> Plan:
+def make_plan(scenario: Scenario, text: str, models_root: Path, where: str | None = None) -> Plan:
     """Look up the models and unroll the sweep; nothing is started, and a remote server only asked.
+
+    ``where`` is the scenario's file, for errors.
 
     Raises:
         EnvironmentFailedError: a remote server cannot be reached.
@@ -116,7 +118,7 @@ def make_plan(scenario: Scenario, text: str, models_root: Path) -> Plan:
         }
     fixed = attachment.fixed if attachment else {}
     limits = {name: model.configuration.get("max_batch_size", 0) for name, model in models.items()}
-    points = sweep_points(scenario, limits, fixed)
+    points = sweep_points(scenario, limits, fixed, where)
     for configuration in {
         point.configuration.key: point.configuration for point in points
     }.values():

@@ -71,6 +71,7 @@ def sweep_points(
     scenario: Scenario,
     max_batch_sizes: Mapping[str, int],
     fixed: Mapping[str, ServerConfiguration] | None = None,
+    where: str | None = None,
 ) -> tuple[Point, ...]:
     """Every combination of the scenario's axes.
 
@@ -78,17 +79,19 @@ def sweep_points(
         scenario: the scenario.
         max_batch_sizes: the exported ``max_batch_size`` of each model; 0 where it does not batch.
         fixed: the only configuration that a model can have, of those that cannot be configured.
+        where: the scenario's file, for errors; its name where left out.
 
     Raises:
         UsageError: more than :data:`MOST_POINTS` points, or a client batch that a model cannot take.
     """
     sweep = scenario.sweep
+    where = f"{where}: sweep" if where else f"scenario {scenario.name}, sweep"
     loads = sweep.loads
     for key, count in Counter(load.key for load in loads).items():
         if count > 1:
             raise UsageError(
                 f"{count} of its loads are the same: {key}",
-                where=f"scenario {scenario.name}, sweep",
+                where=where,
                 remedy="Keep one of them",
             )
     placements = [
@@ -110,13 +113,13 @@ def sweep_points(
     if count > MOST_POINTS:
         raise UsageError(
             f"{count:,} points are more than the {MOST_POINTS:,} that one run may have",
-            where=f"scenario {scenario.name}, sweep",
+            where=where,
             remedy="Shorten an axis or split the sweep into several scenarios",
         )
     points = []
     for model in scenario.variants:
         for limit in sweep.max_batch_size or (max_batch_sizes[model],):
-            _check_batches(scenario, model, limit)
+            _check_batches(scenario, model, limit, where)
             configurations = [
                 ServerConfiguration(
                     model=model,
@@ -143,19 +146,22 @@ def sweep_points(
     return tuple(points)
 
 
-def _check_batches(scenario: Scenario, model: str, limit: int) -> None:
+def _check_batches(scenario: Scenario, model: str, limit: int, where: str) -> None:
     largest = max(scenario.sweep.batch_size)
     if largest > max(limit, 1):
+        smaller = f"Use batches of at most {max(limit, 1)}"
+        export = "export the model with a larger --max-batch-size"
         raise UsageError(
             f"batch_size {largest} is above the max_batch_size {limit} of the model {model}",
-            where=f"scenario {scenario.name}, sweep.batch_size",
-            remedy=f"Use batches of at most {max(limit, 1)}, raise sweep.max_batch_size,"
-            " or export the model with a larger --max-batch-size",
+            where=f"{where}.batch_size",
+            remedy=f"{smaller}, raise sweep.max_batch_size, or {export}"
+            if scenario.sweep.max_batch_size
+            else f"{smaller}, or {export}",
         )
     if limit == 0 and any(scenario.sweep.dynamic_batching):
         raise UsageError(
             f"the model {model} has no batch dimension, so it cannot be batched dynamically",
-            where=f"scenario {scenario.name}, sweep.dynamic_batching",
+            where=f"{where}.dynamic_batching",
             remedy="Leave dynamic_batching out for this model",
         )
 

@@ -7,6 +7,7 @@ once.
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 INTERRUPTED = InterruptedRunError.exit_code
+OURS = HarnessError.exit_code  # of a mistake of ours, which shows its traceback
 
 
 class Interruptible(TyperGroup):
@@ -77,16 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         app(None if arguments is None else list(arguments), prog_name="harness")
     except HarnessError as error:
-        _complain(str(error))
+        from harness.cli.console import complain
+
+        complain(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # before a command has begun, or after it has ended
         sys.exit(INTERRUPTED)
+    except Exception:  # noqa: BLE001 - Python would end with 1, which means an SLO that is not met
+        traceback.print_exc()
+        sys.exit(OURS)
     sys.exit()
-
-
-def _complain(sentence: str) -> None:
-    from rich.text import Text
-
-    from harness.cli.console import note
-
-    note.print(Text("error: ", style="bold red") + Text(sentence, style="default"))

@@ -161,7 +161,7 @@ def _plan(path: Path | None, options: dict[str, Any], models: Path) -> Plan:
     if "model" in given:
         base["model"] = given.pop("model")
     base["sweep"] = {**base["sweep"], **given}
-    return make_plan(_validated(base), text, models)
+    return make_plan(_validated(base), text, models, str(path) if path else None)
 
 
 def _validated(base: dict[str, Any]) -> Scenario:

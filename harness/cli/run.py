@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import INTERRUPTED, app
-from harness.cli.console import note, out
+from harness.cli.console import complain, note, out
 from harness.cli.container import fetch_image
 from harness.errors import HarnessError, InterruptedRunError
 
@@ -63,7 +63,7 @@ def run(
     from harness.scenario import read_scenario
 
     parsed, text = read_scenario(scenario)
-    plan = make_plan(parsed, text, models)
+    plan = make_plan(parsed, text, models, str(scenario))
     _show_plan(plan)
     if dry_run:
         return
@@ -78,14 +78,14 @@ def _show_plan(plan: Plan) -> None:
     scenario, measure = plan.scenario, plan.scenario.measure
     configurations = {point.configuration.key for point in plan.points}
     workloads = {point.workload.key for point in plan.points}
-    minutes, seconds = divmod(round(plan.estimate_s), 60)
     note.print(
         f"[bold]{scenario.name}[/bold]: {', '.join(plan.models)} on {scenario.server.kind} Triton"
     )
+    levels = len(plan.points) // len(configurations) // len(workloads)
     note.print(
-        f"  {len(configurations)} server configurations × {len(workloads)} workloads"
-        f" × {len(plan.points) // len(configurations) // len(workloads)} load levels"
-        f" = {len(plan.points)} points"
+        f"  {_counted(len(configurations), 'server configuration')}"
+        f" × {_counted(len(workloads), 'workload')} × {_counted(levels, 'load level')}"
+        f" = {_counted(len(plan.points), 'point')}"
     )
     passes = str(measure.passes)
     if measure.max_passes and measure.target:
@@ -93,10 +93,28 @@ def _show_plan(plan: Plan) -> None:
         passes += f" to {measure.max_passes} (until {aims})"
     lengths = sorted({point.load.duration_s or measure.window_s for point in plan.points})
     windows = " to ".join(f"{length:g} s" for length in dict.fromkeys([lengths[0], lengths[-1]]))
-    note.print(f"  {passes} passes of {windows} windows, {len(plan.trials)} trials")
-    note.print(f"  about {minutes} min {seconds:02d} s")
+    noun = "pass" if passes == "1" else "passes"
+    trials = _counted(len(plan.trials), "trial")
+    note.print(f"  {passes} {noun} of {windows} windows, {trials}")
+    note.print(f"  about {_duration(plan.estimate_s)}")
     for said in plan.notes:
         note.print(f"  {said}", markup=False)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _duration(seconds: float) -> str:
+    """A length of time in its two largest units: ``1 min 20 s``, ``2 h 05 min``, ``3 days 4 h``."""
+    minutes, rest_s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days:,} days {hours} h"
 
 
 def _measure(plan: Plan, directory: RunDirectory) -> int:
@@ -136,7 +154,7 @@ def _measure(plan: Plan, directory: RunDirectory) -> int:
         except HarnessError as error:
             if not _measured(directory):
                 raise
-            note.print(f"[bold red]error:[/bold red] {error}", markup=True)
+            complain(str(error))
             return error.exit_code
     return 0
 

@@ -11,6 +11,7 @@ import pytest
 
 from harness import cli
 from harness.cli import verbs  # noqa: F401 - registers the commands before a test replaces them
+from harness.cli.console import complain
 from harness.errors import (
     EnvironmentFailedError,
     HarnessError,
@@ -95,3 +96,30 @@ def test_an_error_ends_the_command_with_its_code(
     assert ended.value.code == code
     said = "told to" if issubclass(error, HarnessError) else "interrupted"
     assert capsys.readouterr().err == f"error: {said}.\n"
+
+
+def test_a_mistake_of_ours_shows_where_and_is_not_taken_for_an_slo_that_is_not_met(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("told to")
+
+    monkeypatch.setattr(cli.app, "registered_commands", [])
+    monkeypatch.setattr(cli.app, "registered_groups", [])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    cli.app.command("fail")(fail)
+    cli.app.command("other")(fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fail"])
+    assert ended.value.code == 3
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback (most recent call last):\n")
+    assert said.endswith("ZeroDivisionError: told to\n")
+
+
+def test_what_stands_in_brackets_in_an_error_is_said_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sentence = "the server ended: [/tmp/foo] [bold]no[/bold] such file."
+    complain(sentence)
+    assert capsys.readouterr().err == f"error: {sentence}\n"

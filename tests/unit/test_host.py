@@ -5,7 +5,7 @@ import os
 import pytest
 
 from harness.errors import UsageError
-from harness.host import require_cores
+from harness.host import package_versions, require_cores
 
 
 def test_cores_that_are_here_are_taken() -> None:
@@ -19,3 +19,9 @@ def test_cores_that_are_not_here_are_refused_with_those_that_are() -> None:
     said = str(caught.value)
     assert said.startswith("generator.cpus: no cores 4094, 4095 here. Choose from ")
     assert str(max(os.sched_getaffinity(0))) in said
+
+
+def test_what_makes_and_runs_the_models_is_noted_with_its_version() -> None:
+    versions = package_versions()
+    assert {"keras", "onnx", "onnxruntime", "psutil", "pydantic", "scikit-learn"} <= versions.keys()
+    assert list(versions) == sorted(versions)

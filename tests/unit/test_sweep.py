@@ -33,7 +33,8 @@ def test_more_than_ten_thousand_points_are_refused_before_they_are_made() -> Non
     with pytest.raises(UsageError, match=r"12,000,000,000 points.*10,000") as caught:
         sweep_points(
             scenario(
-                instances=list(range(1, 2001)),
+                max_batch_size=list(range(1, 2001)),
+                instances=1,
                 concurrency=list(range(1, 1001)),
                 batch_size=list(range(1, 2001)),
             ),
@@ -45,6 +46,15 @@ def test_more_than_ten_thousand_points_are_refused_before_they_are_made() -> Non
 def test_a_batch_above_the_models_limit_names_both_numbers_and_the_way_out() -> None:
     with pytest.raises(UsageError, match=r"batch_size 128 .* max_batch_size 64 .*--max-batch-size"):
         sweep_points(scenario(batch_size=[1, 128]), {"cnn": 64})
+
+
+def test_a_batch_above_the_limit_names_the_file_and_raises_only_what_the_scenario_sets() -> None:
+    with pytest.raises(UsageError) as caught:
+        sweep_points(scenario(batch_size=128), {"cnn": 64}, where="small.yaml")
+    assert str(caught.value).startswith("small.yaml: sweep.batch_size: batch_size 128")
+    assert "sweep.max_batch_size" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"raise sweep\.max_batch_size, or export"):
+        sweep_points(scenario(batch_size=128, max_batch_size=32), {"cnn": 64})
 
 
 def test_a_model_without_a_batch_dimension_cannot_be_batched() -> None:

@@ -1,0 +1,94 @@
+"""What ``harness run`` says before it starts, and of an error in the middle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import experiment
+from harness.cli import run
+from harness.errors import EnvironmentFailedError, UsageError
+from harness.experiment import make_plan
+from harness.scenario import parse_scenario
+from tests.runs import write_run
+from tests.served import write_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.experiment import Plan
+
+
+def plan(root: Path, text: str) -> Plan:
+    write_model(root / "models", "cnn")
+    return make_plan(parse_scenario(text, name="small", where="small"), text, root / "models")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "sweep: {concurrency: 1}\nmeasure: {passes: 1}\n",
+            [
+                "1 server configuration × 1 workload × 1 load level = 1 point",
+                "1 pass of 1 s windows, 1 trial",
+                "about 0 min 03 s",
+            ],
+        ),
+        (
+            (
+                "sweep: {concurrency: [1, 2], instances: [1, 2], protocol: [http, grpc]}\n"
+                "measure: {passes: 2, sentinels: false}\n"
+            ),
+            [
+                "2 server configurations × 2 workloads × 2 load levels = 8 points",
+                "2 passes of 1 s windows, 16 trials",
+                "about 0 min 26 s",
+            ],
+        ),
+    ],
+)
+def test_a_plan_counts_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: list[str]
+) -> None:
+    run._show_plan(plan(tmp_path, text))
+    assert [line.strip() for line in capsys.readouterr().err.splitlines()[1:]] == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (79.6, "1 min 20 s"),
+        (3599.6, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (172_799, "2 days 0 h"),
+        (3.2e8, "3,703 days 17 h"),
+    ],
+)
+def test_a_long_estimate_is_told_in_hours_and_days(seconds: float, written: str) -> None:
+    assert run._duration(seconds) == written
+
+
+def test_a_sweep_that_does_not_fit_its_model_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "large.yaml"
+    file.write_text("sweep: {concurrency: 1, batch_size: 100000}\n")
+    write_model(tmp_path / "models", "cnn")
+    with pytest.raises(UsageError) as caught:
+        run.run(file, dry_run=True, models=tmp_path / "models")
+    assert caught.value.where == f"{file}: sweep.batch_size"
+
+
+def test_an_error_with_brackets_keeps_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error may carry lines of a log, which are no markup."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise EnvironmentFailedError("the server ended: [/tmp/foo] is full")
+
+    monkeypatch.setattr(experiment, "run_experiment", fail)
+    text = "sweep: {concurrency: [4]}\nmeasure: {window: 500ms, passes: 3}\n"
+    written = write_run(tmp_path, f"model: cnn\n{text}")
+    assert run._measure(plan(tmp_path, text), written) == 3
+    assert "error: the server ended: [/tmp/foo] is full." in capsys.readouterr().err
