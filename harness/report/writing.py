@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis import analyse
 from harness.archive import RunDirectory, whole_file
+from harness.errors import UsageError
 from harness.report.copying import copy_run
 from harness.report.nothing import nothing_measured
 from harness.report.page import render_page
@@ -77,6 +78,7 @@ def rebuild(
         UsageError: the run is unreadable, or ``output`` cannot be used.
         EnvironmentFailedError: a file cannot be written.
     """
+    _refuse_lost_trials(run)
     page = output if output is not None and output.suffix.lower() in {".html", ".htm"} else None
     if page is None and output is not None:
         copied = copy_run(run, output, anonymous=anonymous)
@@ -94,3 +96,14 @@ def rebuild(
 def analysis_of(run: RunDirectory) -> Analysis:
     """Analyse ``run``; one that ended before anything was measured has an analysis too, an empty one."""
     return analyse(run) if run.trials() else nothing_measured(run.record())
+
+
+def _refuse_lost_trials(run: RunDirectory) -> None:
+    """A complete run has trials; where none is there, its folder was copied without them."""
+    record = run.record()
+    if record.status == "complete" and record.planned_trials and not run.trials():
+        raise UsageError(
+            f"the run is complete with {record.planned_trials} trials, and none of them is here",
+            where=str(run.path / "trials"),
+            remedy="Copy the run again, with all that lies in its folder",
+        )

@@ -194,6 +194,21 @@ def test_a_run_without_a_trial_has_a_report(written: RunDirectory, tmp_path: Pat
     assert json.loads((empty.path / "summary.json").read_text("utf-8"))["workloads"] == []
 
 
+def test_a_complete_run_whose_trials_are_lost_is_refused(
+    written: RunDirectory, tmp_path: Path
+) -> None:
+    empty = create_run(tmp_path, "empty")
+    record = written.record()
+    empty.write_record(record)
+    for output in (None, tmp_path / "copy"):
+        with pytest.raises(
+            UsageError, match=f"complete with {record.planned_trials} trials, and none .* Copy"
+        ):
+            rebuild(empty, output)
+    assert sorted(path.name for path in empty.path.iterdir()) == ["logs", "run.json", "trials"]
+    assert not (tmp_path / "copy").exists()
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a readable run"):
         rebuild(RunDirectory(tmp_path))
