@@ -20,9 +20,11 @@ from harness.access import Access
 from harness.point import Frozen
 from harness.units import Seconds, WithUnits, listed
 
-__all__ = ["RateLimiter", "ServerSpec", "TlsSpec", "TraceSpec"]
+__all__ = ["LAST_WITH_TENSORFLOW", "RateLimiter", "ServerSpec", "TlsSpec", "TraceSpec"]
 
 HOST = r"^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45})$"
+# The last release of Triton's container images with the TensorFlow backend.
+LAST_WITH_TENSORFLOW = "25.02"
 IMAGE = r"^[a-z0-9][A-Za-z0-9._:/@-]{0,254}$"
 
 

@@ -124,6 +124,47 @@ def linear(path: Path, *, external: bool = False, batch: str | int = "batch") ->
     )
 
 
+def branches(path: Path) -> Path:
+    """Two branches, each with a weight of its own, and a constant: all values stand in files beside."""
+
+    def outside(name: str, values: list[float]) -> Any:
+        (path.parent / f"{name}.bin").write_bytes(np.array(values, np.float32).tobytes())
+        stub = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[len(values)])
+        stub.data_location = TensorProto.EXTERNAL
+        stub.external_data.add(key="location", value=f"{name}.bin")
+        return stub
+
+    def branch(name: str, values: list[float]) -> Any:
+        return helper.make_graph(
+            [helper.make_node("Add", ["x", name], [f"{name}_sum"])],
+            name,
+            [],
+            [tensor(f"{name}_sum", TensorProto.FLOAT, ["batch", 2])],
+            [outside(name, values)],
+        )
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(
+        path,
+        [
+            helper.make_node("ReduceSum", ["x"], ["total"], keepdims=0),
+            helper.make_node("Greater", ["total", "zero"], ["positive"]),
+            helper.make_node(
+                "If",
+                ["positive"],
+                ["chosen"],
+                then_branch=branch("then", [1, 2]),
+                else_branch=branch("otherwise", [3, 4]),
+            ),
+            helper.make_node("Constant", [], ["shift"], value=outside("shift", [5, 6])),
+            helper.make_node("Add", ["chosen", "shift"], ["y"]),
+        ],
+        [tensor("x", TensorProto.FLOAT, ["batch", 2])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 2])],
+        {"zero": np.zeros((), np.float32)},
+    )
+
+
 def missing_operator(path: Path) -> Path:
     """A model that needs an operator which no runtime has."""
     graph = helper.make_graph(

@@ -10,7 +10,15 @@ import typer
 
 from harness.cli import app
 from harness.cli.console import note, out
-from harness.cli.export_source import backend_for, batching_for, name_of, one_source, read_source
+from harness.cli.export_source import (
+    backend_for,
+    batching_for,
+    check_name,
+    name_of,
+    one_source,
+    queue_policy_for,
+    read_source,
+)
 from harness.cli.export_values import ranges, shapes, sizes, version_policy
 
 if TYPE_CHECKING:
@@ -261,13 +269,15 @@ def export(
 
       harness export --onnx bert.onnx --shape tokens=128 --range tokens=0:30000
     """
+    from harness.models.framework import require
+
+    require("onnx", "onnxruntime", "PIL")
     from harness.point import DynamicBatching, variant_name
     from harness.repository.export import Target, export_model
     from harness.repository.inputs import InputOptions
-    from harness.repository.options import QueuePolicy, ServingOptions
+    from harness.repository.options import ServingOptions
     from harness.repository.source import Examples
 
-    queue = (max_queue_size, queue_timeout_us, timeout_action)
     options = ServingOptions(
         backend=backend_for(backend, server, image),
         image=image,
@@ -280,13 +290,7 @@ def export(
                 preserve_ordering=preserve_ordering,
             ),
         ),
-        queue_policy=None
-        if queue == (0, 0, "reject")
-        else QueuePolicy(
-            max_queue_size=max_queue_size,
-            timeout_us=queue_timeout_us,
-            timeout_action=timeout_action,
-        ),
+        queue_policy=queue_policy_for(max_queue_size, queue_timeout_us, timeout_action),
         priority_levels=priority_levels,
         default_priority_level=default_priority_level or (priority_levels + 1) // 2,
         instances=instances,
@@ -318,13 +322,14 @@ def export(
     with TemporaryDirectory(prefix="triton-harness-") as scratch:
         with note.status("Reading the model"):
             model = read_source(kind_of_source, path, options, inputs, opset, Path(scratch))
+        check_name(target.name, model, precision)
         with note.status("Comparing the answers with the reference"):
             done = export_model(model, output, target)
     _show(done, options)
 
 
 def _show(done: Exported, options: ServingOptions) -> None:
-    from harness.repository.formats import older_images
+    from harness.repository.formats import image_note
 
     parity, loss = done.parity, done.loss
     out.print(
@@ -336,6 +341,6 @@ def _show(done: Exported, options: ServingOptions) -> None:
     if done.accuracy is not None:
         out.print(f"accuracy: {done.accuracy:.4f}")
     record = done.model.record
-    if warning := older_images(options, record["opset"], record["ir_version"]):
+    if warning := image_note(options, record["opset"], record["ir_version"]):
         note.print(f"note: {warning}", markup=False)
     out.print(str(done.model.folder), markup=False)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.point import DynamicBatching
-    from harness.repository.options import Backend, ServingOptions
+    from harness.point import DynamicBatching, Precision
+    from harness.repository.options import Backend, QueuePolicy, ServingOptions
     from harness.repository.source import Examples, Source
 
-__all__ = ["backend_for", "batching_for", "name_of", "one_source", "read_source"]
+__all__ = [
+    "backend_for",
+    "batching_for",
+    "check_name",
+    "name_of",
+    "one_source",
+    "queue_policy_for",
+    "read_source",
+]
 
 
 def backend_for(backend: Backend | None, server: str | None, image: str | None) -> Backend:
@@ -40,6 +48,17 @@ def batching_for(wanted: bool, batching: DynamicBatching) -> DynamicBatching | N
     return batching if wanted else None
 
 
+def queue_policy_for(
+    size: int, timeout_us: int, action: Literal["reject", "delay"]
+) -> QueuePolicy | None:
+    """Return the queue policy that is meant, ``None`` for Triton's own."""
+    from harness.repository.options import QueuePolicy
+
+    if (size, timeout_us, action) == (0, 0, "reject"):
+        return None
+    return QueuePolicy(max_queue_size=size, timeout_us=timeout_us, timeout_action=action)
+
+
 def one_source(
     source: Path | None, onnx: Path | None, keras: Path | None, saved_model: Path | None
 ) -> tuple[Path, str]:
@@ -59,6 +78,64 @@ def name_of(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
+def _check_examples(kind: str, examples: Examples) -> None:
+    """Refuse options of example inputs that would not be heeded.
+
+    Raises:
+        UsageError: a trained network has examples of its own, or the options exclude each other.
+    """
+    from harness.repository.inputs import InputOptions
+
+    plain, random = InputOptions(), examples.random
+    of_random = {
+        "--shape": random.shapes != plain.shapes,
+        "--range": random.ranges != plain.ranges,
+        "--examples": random.examples != plain.examples,
+        "--seed": random.seed != plain.seed,
+    }
+    given = [option for option, stated in of_random.items() if stated]
+    if kind == "source":
+        given += ["--data"] * (examples.data is not None) + ["--resize"] * examples.resize
+        if given:
+            raise UsageError(
+                f"{given[0]} is for a model of one's own: harness train kept test images of the network",
+                remedy=f"Leave {given[0]} out, or name the model with --onnx, --keras or --saved-model",
+            )
+    elif examples.data is not None and given:
+        raise UsageError(
+            f"{given[0]} is for random inputs, and --data gives the inputs",
+            remedy="Give one of the two",
+        )
+    elif examples.data is None and examples.resize:
+        raise UsageError(
+            "--resize is for pictures, and none are given", remedy="Give their folder with --data"
+        )
+
+
+def check_name(name: str, source: Source, precision: Precision) -> None:
+    """Refuse to export a network under the name of another one.
+
+    Args:
+        name: what Triton would call the model.
+        source: what would be exported.
+        precision: of the export.
+
+    Raises:
+        UsageError: ``name`` says another network than the record of the training.
+    """
+    from harness.models.networks import NETWORKS
+    from harness.point import variant_name
+
+    trained = source.training.get("model")
+    for network in NETWORKS:
+        if name in (network, variant_name(network, precision)) and trained not in (None, network):
+            raise UsageError(
+                f"{name} is the name of the network {network}, and this is {trained}",
+                where=source.origin,
+                remedy=f"Export build/models/{network} with --source, or give another --name",
+            )
+
+
 def read_source(
     kind: str,
     path: Path,
@@ -70,10 +147,14 @@ def read_source(
     """Read a model of any kind; what it is converted to goes to ``scratch``."""
     from harness.repository.source import file_source, onnx_source, trained_source
 
+    _check_examples(kind, examples)
     limit = options.max_batch_size
     if kind == "source":
         if opset is not None:
-            raise UsageError("--opset is for a model of one's own: harness train chooses 17")
+            raise UsageError(
+                "--opset is for a model of one's own: harness train chooses 17",
+                remedy="Leave --opset out, or name the model with --onnx, --keras or --saved-model",
+            )
         return trained_source(path, limit, _saved_model_answers)
     if kind == "onnx":
         return onnx_source(path, limit, examples, opset, scratch)

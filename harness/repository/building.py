@@ -100,7 +100,9 @@ def build_configuration(
         config["optimization"] = {"graph": {"level": level}}
     config = canonical(config)
     if found := contradictions(config):
-        raise UsageError(found[0], where=f"model {name}")
+        raise UsageError(
+            found[0], where=f"model {name}", remedy="Change one of the two, or leave it out"
+        )
     return config
 
 

@@ -116,7 +116,7 @@ def with_server_configuration(
     ]
     config = canonical(config)
     if found := contradictions(config):
-        raise UsageError(found[0], where=where)
+        raise UsageError(found[0], where=where, remedy="Change one of the two, or leave it out")
     return config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
@@ -66,7 +67,11 @@ def read_examples(
         )
     checked = checked_inputs(arrays, inputs, batched=batched, where=str(path))
     if labels is not None and len(labels) != len(next(iter(checked.values()))):
-        raise UsageError("holds another number of labels than of examples", where=str(path))
+        raise UsageError(
+            "holds another number of labels than of examples",
+            where=str(path),
+            remedy="Give one label an example, or leave labels out",
+        )
     return checked, labels
 
 
@@ -87,7 +92,11 @@ def _array(path: Path) -> npt.NDArray[Any]:
             array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise UsageError(f"not a readable array ({reason})", where=str(path)) from error
+        raise UsageError(
+            f"not a readable array ({reason})",
+            where=str(path),
+            remedy="Save it again with numpy.save",
+        ) from error
     if not isinstance(array, np.ndarray):
         raise UsageError("holds several arrays: call it .npz", where=str(path))
     return array
@@ -98,13 +107,21 @@ def _archive(path: Path) -> Examples:
         # NumPy would leave a file open that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name.removeprefix("input:"): archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise UsageError(f"not readable arrays ({reason})", where=str(path)) from error
+        raise UsageError(
+            f"not readable arrays ({reason})",
+            where=str(path),
+            remedy="Save them again with numpy.savez",
+        ) from error
     arrays = {name: array for name, array in arrays.items() if not name.startswith("output:")}
     labels = arrays.pop(LABELS, None)
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
-        raise UsageError("labels must be whole numbers, one an example", where=str(path))
+        raise UsageError(
+            "labels must be whole numbers, one an example",
+            where=str(path),
+            remedy="Number the classes from 0, or leave labels out",
+        )
     return arrays, None if labels is None else labels.astype(np.int64)
 
 
@@ -117,7 +134,11 @@ def _json(
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise UsageError(f"not readable JSON ({reason})", where=str(path)) from error
+        raise UsageError(
+            f"not readable JSON ({reason})",
+            where=str(path),
+            remedy="Give an object of arrays by the names of the inputs",
+        ) from error
     if not isinstance(data, dict):
         raise UsageError('expected an object such as {"input": [examples…]}', where=str(path))
     names = [spec.name for spec in inputs]

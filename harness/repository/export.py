@@ -22,7 +22,7 @@ from harness.repository.exported import RECORD, RECORD_VERSION, open_model
 from harness.repository.formats import FORMATS, check_format
 from harness.repository.graph import OnnxSession, read_graph
 from harness.repository.options import ServingOptions
-from harness.repository.parity import LARGEST_DIFFERENCE, Parity, accuracy, answers_of
+from harness.repository.parity import BATCH, LARGEST_DIFFERENCE, Parity, accuracy, answers_of
 from harness.repository.parity import compare_answers as compare
 from harness.repository.precision import Loss, judge, write_precision
 from harness.repository.versions import carry_over, reference_name, served_version
@@ -134,6 +134,7 @@ def export_model(source: Source, root: Path, target: Target) -> Exported:
             records[target.version] = entry
             served = served_version(set(records), options.version_policy, name=target.name)
             _write_version(folder / str(target.version), weights, source, options)
+            _check_written(folder / str(target.version), source, options, answers)
             write_reference(
                 folder / f"reference-{target.version}.npz", _on_the_wire(reference, config)
             )
@@ -252,6 +253,32 @@ def _write_version(version: Path, weights: Path, source: Source, options: Servin
         # Data of this package: the server's own Python runs it.
         model = files("harness.repository") / "backends" / "onnx_python" / "model.py"
         (version / "model.py").write_bytes(model.read_bytes())
+
+
+def _check_written(
+    version: Path,
+    source: Source,
+    options: ServingOptions,
+    answers: dict[str, npt.NDArray[Any]],
+) -> None:
+    """The file as it stands in the version's folder must load there, and answer as the one judged.
+
+    Weights that stand in files of their own would otherwise be missed only by the server. One batch of
+    the same size as before gives the same sums; the SavedModel is copied with all that its folder holds.
+    """
+    path = version / FORMATS[options.backend].weights
+    if path.is_dir():
+        return
+    inputs = {name: array[:BATCH] for name, array in source.reference.inputs.items()}
+    session = OnnxSession(path, optimization=options.graph_optimization)
+    written = answers_of(session, inputs, batched=source.batched)
+    judged = {name: array[:BATCH] for name, array in answers.items()}
+    if not compare(judged, written, where=source.origin).holds:
+        raise UsageError(
+            "the model answers differently once it is copied",
+            where=source.origin,
+            remedy="Save it with its weights in one file, or beside it under other names",
+        )
 
 
 def _write_configuration(path: Path, config: dict[str, Any]) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from harness.errors import UsageError
+from harness.point import Precision, variant_name
 from harness.repository.configuration import read_configuration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from harness.point import Precision
+    from collections.abc import Iterator
 
 __all__ = ["RECORD", "RECORD_VERSION", "REFERENCE", "ExportedModel", "open_model"]
 
 RECORD = "export.json"
 RECORD_VERSION = 1
 REFERENCE = "reference.npz"
+# Where harness train and harness export put what they make, unless told otherwise.
+TRAINED, MODELS = Path("build/models"), Path("triton_models")
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,7 @@ def open_model(root: Path, name: str, precision: Precision | None = None) -> Exp
         UsageError: it is missing, not whole, or of another precision.
     """
     folder = root / name
-    remedy = f"Make it with harness export --name {name}"
-    if precision is not None:
-        remedy += f" --precision {precision}"
+    remedy = _how_it_is_made(root, name)
     if not (folder / "config.pbtxt").is_file():
         raise UsageError(f"no exported model {name}", where=str(folder), remedy=remedy)
     configuration = read_configuration(folder / "config.pbtxt")
@@ -89,3 +90,31 @@ def open_model(root: Path, name: str, precision: Precision | None = None) -> Exp
     return ExportedModel(
         name, folder, configuration, record, reference if reference.is_file() else None
     )
+
+
+def _how_it_is_made(root: Path, name: str) -> str:
+    """The command that makes ``name``, or the nearest name that is there, for one mistyped."""
+    base, options = name, ""
+    for precision in get_args(Precision):
+        stem = name.removesuffix(f"_{precision}")
+        if stem != name and variant_name(stem, precision) == name:
+            base, options = stem, f" --precision {precision}"
+    if root != MODELS:
+        options += f" --output {root}"
+    command = f"harness export --source {TRAINED / base}{options}"
+    if (TRAINED / base).is_dir():
+        return f"Make it with {command}"
+    exported = list(_exported(root))
+    if base != name and base in exported:
+        return f"Make it with harness export{options} from the model that {base} was made of"
+    if near := difflib.get_close_matches(name, (each for each in exported if each != name), n=1):
+        return f"Did you mean {near[0]}?"
+    return (
+        f"Train it with harness train --network {base}, then make it with {command}; a model of your own"
+        f" with --onnx FILE --name {name}"
+    )
+
+
+def _exported(root: Path) -> Iterator[str]:
+    """The names of the models that were exported to ``root``."""
+    return (record.parent.name for record in sorted(root.glob(f"*/{RECORD}")))

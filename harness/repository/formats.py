@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UsageError
+from harness.server_spec import LAST_WITH_TENSORFLOW
 
 if TYPE_CHECKING:
     from harness.repository.options import Backend, GraphOptimization, ServingOptions
 
-__all__ = ["FORMATS", "GRAPH_LEVELS", "Format", "check_format", "older_images"]
+__all__ = ["FORMATS", "GRAPH_LEVELS", "Format", "check_format", "image_note"]
 
 # ``optimization.graph.level`` as the ONNX Runtime backend reads it; absent means all.
 GRAPH_LEVELS: dict[GraphOptimization, int | None] = {
@@ -20,7 +21,6 @@ GRAPH_LEVELS: dict[GraphOptimization, int | None] = {
     "basic": -1,
     "none": 2,
 }
-LAST_TENSORFLOW_IMAGE = (25, 2)
 # What ONNX Runtime 1.19, of Triton's images of 2024, reads at most.
 OPSET_OF_2024, IR_VERSION_OF_2024 = 21, 10
 
@@ -86,11 +86,12 @@ def check_format(options: ServingOptions, precision: str, data_types: set[str]) 
     """
     backend, known = options.backend, FORMATS[options.backend]
     where = f"backend {backend}"
-    if backend == "tensorflow" and _image(options.image) > LAST_TENSORFLOW_IMAGE:
+    if backend == "tensorflow" and _image(options.image) > _image(LAST_WITH_TENSORFLOW):
         raise UsageError(
-            f"the image {options.image} has no TensorFlow backend: 25.02 was the last that had one",
+            f"the image {options.image} has no TensorFlow backend: {LAST_WITH_TENSORFLOW} was the last"
+            " that had one",
             where=where,
-            remedy="Use an image up to 25.02, or --backend onnxruntime",
+            remedy=f"Use an image up to {LAST_WITH_TENSORFLOW}, or --backend onnxruntime",
         )
     if backend == "tensorflow" and precision != "float32":
         raise UsageError(
@@ -116,8 +117,13 @@ def check_format(options: ServingOptions, precision: str, data_types: set[str]) 
         )
 
 
-def older_images(options: ServingOptions, opset: int, ir_version: int) -> str | None:
-    """Say that older container images will not read the ONNX file; ``None`` where they will."""
+def image_note(options: ServingOptions, opset: int, ir_version: int) -> str | None:
+    """Say which container images will not serve the model; ``None`` where any will."""
+    if options.backend == "tensorflow" and options.image is None:
+        return (
+            f"container images up to {LAST_WITH_TENSORFLOW} serve this, newer ones have no TensorFlow"
+            " backend (see --image)"
+        )
     from_image = options.backend in ("onnxruntime", "openvino")
     if from_image and (opset > OPSET_OF_2024 or ir_version > IR_VERSION_OF_2024):
         return (

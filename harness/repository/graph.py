@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.repository.tensors import TensorSpec, data_type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -61,7 +61,11 @@ def read_graph(path: Path) -> Graph:
         model = onnx.load(str(path), load_external_data=False)
         onnx.checker.check_model(str(path))
     except FileNotFoundError as error:
-        raise UsageError("no such ONNX file", where=str(path)) from error
+        raise UsageError(
+            "no such ONNX file",
+            where=str(path),
+            remedy="Check the path; harness train writes model.onnx into the network's folder",
+        ) from error
     except Exception as error:  # the protobuf parser and the checker raise types of their own
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
@@ -105,10 +109,30 @@ def _spec(value: Any, path: Path) -> TensorSpec:  # noqa: ANN401 - onnx ships no
 
 def _external_files(model: Any) -> tuple[str, ...]:  # noqa: ANN401 - onnx ships no types
     locations = set()
-    for tensor in model.graph.initializer:
+    tensors = list(_tensors(model.graph))
+    for function in model.functions:
+        tensors += _attribute_tensors(function.node)
+    for tensor in tensors:
         if uses_external_data(tensor):
             locations |= {entry.value for entry in tensor.external_data if entry.key == "location"}
     return tuple(sorted(locations))
+
+
+def _tensors(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - onnx ships no types
+    """Every tensor with values in a graph: its weights, and what the branches and bodies in it hold."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _attribute_tensors(graph.node)
+
+
+def _attribute_tensors(nodes: Any) -> Iterator[Any]:  # noqa: ANN401 - onnx ships no types
+    for attribute in (each for node in nodes for each in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _tensors(graph)
 
 
 GRAPH_LEVELS = {

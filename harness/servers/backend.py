@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.server_spec import LAST_WITH_TENSORFLOW
 from harness.servers.staging import versions
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_backend", "configuration_for"]
 
-LAST_WITH_TENSORFLOW = "25.02"
 # Both read the same parameters, so that one takes the other's place. The first is the faster one.
 ONNX_RUNTIME = {"onnxruntime": "model.onnx", "python": "model.py"}
 

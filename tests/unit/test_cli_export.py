@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import TensorProto
 
 from harness.cli import main
 from tests import onnx_models
+from tests.unit.test_repository_export import write_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +63,7 @@ def test_files_that_are_no_model(refused: Callable[..., str], tmp_path: Path) ->
         said = refused("--onnx", path)
         assert f"error: {path}: not a usable ONNX model (" in said
         assert "Give an ONNX file that onnx.checker accepts." in said
-    assert "no such ONNX file" in refused("--onnx", tmp_path / "none.onnx")
+    assert "no such ONNX file. Check the path" in refused("--onnx", tmp_path / "none.onnx")
     assert "no trained model. Train the network first" in refused("--source", tmp_path / "none")
 
 
@@ -115,6 +117,8 @@ def test_a_fixed_first_dimension(refused: Callable[..., str], tmp_path: Path) ->
         (("--shape", "tokens=4", "--examples", 10**12), "Ask for fewer with --examples"),
         (("--shape", "tokens"), "expected an input and its shape"),
         (("--range", "tokens=a:b"), "expected an input and its range"),
+        (("--shape", "tokens=4", "--data", "tokens.npz"), "--shape is for random inputs, and --data gives the inputs. Give one of the two."),
+        (("--shape", "tokens=4", "--resize"), "--resize is for pictures, and none are given. Give their folder with --data."),
         (("--warmup", "1,x"), "expected whole numbers from 1 on"),
         (("--version-policy", "newest"), "expected all, latest:2 or versions such as 1,3"),
     ],
@@ -128,7 +132,7 @@ def test_random_inputs_that_do_not_fit(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--preferred-batch-size", "8,100"), "the preferred batch size 100 is above max_batch_size 64"),
+        (("--preferred-batch-size", "8,100"), "the preferred batch size 100 is above max_batch_size 64. Change one of the two, or leave it out."),
         (("--preserve-ordering", "--priority-levels", 2), "2 priority levels let requests overtake, which cannot preserve the ordering"),
         (("--default-priority-level", 1), "has no priority levels to be one of"),
         (("--priority-levels", 2, "--default-priority-level", 3), "the default priority level 3 is not one of 1 to 2"),
@@ -207,6 +211,13 @@ def test_data_that_cannot_be_read(
     text.write_text("{")
     np.save(tmp_path / "one.npy", np.zeros((3, 4)))
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4")
+    damaged, squashed = tmp_path / "damaged.npz", tmp_path / "squashed.npz"
+    np.savez(damaged, x=np.ones((3, 8), np.float32))
+    damaged.write_bytes(damaged.read_bytes().replace(b"\x80?\0\0", b"\x80?\0\1"))
+    np.savez_compressed(squashed, x=np.random.default_rng(1).normal(size=(30, 8)))
+    content = bytearray(squashed.read_bytes())
+    content[300:340] = b"\xff" * 40
+    squashed.write_bytes(content)
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     for model, data, sentence in (
         (linear, text, "not readable JSON"),
@@ -214,12 +225,56 @@ def test_data_that_cannot_be_read(
         (linear, tmp_path / "none.txt", "no such file or folder"),
         (linear, tmp_path / "linear.onnx", "not data of a known kind"),
         (linear, tmp_path / "broken.npz", "not readable arrays"),
+        (linear, damaged, "not readable arrays (Bad CRC-32 for file 'x.npy'). Save them again"),
+        (linear, squashed, "not readable arrays ("),
         (linear, tmp_path / "objects.npy", "not a readable array"),
         (linear, pictures, "an input of shape [8] is not a picture"),
         (lookup, tmp_path / "one.npy", "holds one tensor, and the model has the inputs tokens, factor"),
     ):  # fmt: skip
         said = refused("--onnx", model, "--data", data)
         assert f"{data}: {sentence}" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--shape", "foo=3"), "--shape"),
+        (("--data", "nosuch.npz"), "--data"),
+        (("--range", "foo=0:1"), "--range"),
+        (("--resize",), "--resize"),
+        (("--examples", 3), "--examples"),
+        (("--opset", 17), "--opset"),
+    ],
+)
+def test_a_trained_network_has_examples_of_its_own(
+    refused: Callable[..., str], tmp_path: Path, options: tuple[object, ...], named: str
+) -> None:
+    said = refused("--source", tmp_path / "none", *options)
+    assert f"error: {named} is for a model of one's own" in said
+    assert f"Leave {named} out, or name the model with --onnx" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("cnn_small", ()), ("cnn_small_int8", ("--precision", "int8"))]
+)
+def test_a_network_does_not_go_by_another_one_s_name(
+    refused: Callable[..., str], tmp_path: Path, name: str, options: tuple[str, ...]
+) -> None:
+    source = write_source(tmp_path / "source")
+    (source / "training.json").write_text('{"model": "cnn"}')
+    said = refused("--source", source, "--name", name, *options)
+    assert f"{source}: {name} is the name of the network cnn_small, and this is cnn." in said
+    assert "Export build/models/cnn_small with --source" in said
+
+
+def test_a_missing_library_is_one_sentence(
+    linear: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SystemExit) as end:
+        main(["export", "--onnx", str(linear)])
+    assert end.value.code == 3
+    assert "onnx is not installed. Install what makes models with" in capsys.readouterr().err
 
 
 def test_versions_that_do_not_fit_together(
@@ -255,7 +310,8 @@ def test_a_precision_that_was_not_exported_is_refused_before_anything_starts(
     code, said = call(*plan)
     assert code == 2
     assert "no exported model linear_int8. Make it with harness export" in " ".join(said.split())
-    assert "--name linear_int8 --precision int8" in " ".join(said.split())
+    remedy = f"--precision int8 --output {root} from the model that linear was made of"
+    assert remedy.replace(" ", "") in "".join(said.split())
     # Under the variant's name, but not that.
     call("export", "--onnx", linear, "--name", "linear_int8", "--output", root)
     code, said = call(*plan)

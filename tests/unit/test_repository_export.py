@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,13 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from harness.errors import UsageError
 from harness.reference import Reference, read_reference, write_reference
+from harness.repository import graph
 from harness.repository.export import Exported, Target, export_model
 from harness.repository.exported import open_model
 from harness.repository.options import ServingOptions
-from harness.repository.source import Answers, trained_source
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from harness.repository.source import Answers, Examples, file_source, trained_source
+from tests import onnx_models
 
 WEIGHTS = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
 
@@ -183,12 +183,58 @@ def test_an_export_that_is_not_whole_does_not_open(
         path.write_text(record)
     with pytest.raises(UsageError, match=reason) as caught:
         open_model(tmp_path, "linear")
-    assert "harness export --name linear" in str(caught.value)
+    assert f"harness export --source build/models/linear --output {tmp_path}" in str(caught.value)
 
 
-def test_a_missing_model_says_how_it_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="harness export --name gru"):
-        open_model(tmp_path, "gru")
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("gru", "Make it with harness export --source build/models/gru."),
+        ("gru_int8", "Make it with harness export --source build/models/gru --precision int8."),
+        ("liner", "Did you mean linear?"),
+        (
+            "linear_float16",
+            "Make it with harness export --precision float16 from the model that linear was made of.",
+        ),
+        (
+            "cnn_wide",
+            (
+                "Train it with harness train --network cnn_wide, then make it with harness export"
+                " --source build/models/cnn_wide; a model of your own with --onnx FILE --name cnn_wide."
+            ),
+        ),
+    ],
+)
+def test_a_missing_model_says_how_it_is_made(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("build/models/gru").mkdir(parents=True)
+    export_trained(source, Path("triton_models"), "linear", ServingOptions())
+    with pytest.raises(UsageError, match="no exported model") as caught:
+        open_model(Path("triton_models"), name)
+    assert str(caught.value).endswith(f"no exported model {name}. {remedy}")
+
+
+def test_what_was_not_copied_is_missed_before_the_export_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = onnx_models.linear(tmp_path / "far" / "linear.onnx", external=True)
+    monkeypatch.setattr(graph, "uses_external_data", lambda _: False)
+    source = file_source(path, None, Examples())
+    with pytest.raises(UsageError, match="cannot load the model"):
+        export_model(source, tmp_path / "models", Target(name="linear"))
+    assert everything_in(tmp_path / "models") == {}
+
+
+def test_weights_beside_the_file_are_found_in_branches_and_constants(tmp_path: Path) -> None:
+    path = onnx_models.branches(tmp_path / "far" / "branches.onnx")
+    inside = {f"{name}.bin" for name in ("then", "otherwise", "shift")}
+    assert set(graph.read_graph(path).external_files) == inside
+    source = file_source(path, None, Examples())
+    done = export_model(source, tmp_path / "models", Target(name="branches"))
+    assert done.parity.largest_difference == 0
+    assert inside < {file.name for file in (done.model.folder / "1").iterdir()}
 
 
 def test_the_record_holds_no_more_than_json(source: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.repository.formats import check_format, older_images
+from harness.repository.formats import check_format, image_note
 from harness.repository.options import ServingOptions
 
 
@@ -47,4 +47,10 @@ def test_what_older_images_cannot_read_is_said(
     backend: str, opset: int, ir_version: int, *, warned: bool
 ) -> None:
     options = ServingOptions.model_validate({"backend": backend})
-    assert (older_images(options, opset, ir_version) is not None) == warned
+    assert (image_note(options, opset, ir_version) is not None) == warned
+
+
+def test_the_last_images_with_tensorflow_are_said_unless_one_is_named() -> None:
+    unnamed = ServingOptions(backend="tensorflow")
+    assert "images up to 25.02" in str(image_note(unnamed, 17, 8))
+    assert image_note(unnamed.model_copy(update={"image": "25.02-py3"}), 17, 8) is None
