@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["check_replaceable", "whole_folder"]
+__all__ = ["check_replaceable", "make_folder", "whole_folder"]
 
 
 def check_replaceable(path: Path, record: str) -> None:
@@ -33,6 +34,24 @@ def check_replaceable(path: Path, record: str) -> None:
             where=str(path),
             remedy="Choose another folder with --output",
         )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where results will go, so that it fails before they are worked for.
+
+    Raises:
+        EnvironmentFailedError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise EnvironmentFailedError(
+            f"cannot be written to ({error.strerror or error})",
+            where=str(path),
+            remedy="Choose another folder with --output",
+        ) from error
 
 
 @contextmanager

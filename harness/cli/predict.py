@@ -60,7 +60,7 @@ def predict(
 
     [bold]Examples[/bold]
 
-      harness predict digit.png
+      harness predict docs/digit.png
 
       harness predict scan.jpg --resize --invert --host 127.0.0.1:8001
 
@@ -70,7 +70,7 @@ def predict(
     import tritonclient.grpc as triton
     from tritonclient.utils import InferenceServerException
 
-    from harness.repository.images import read_image
+    from harness.repository.images import check_file, read_image
 
     if "/" in host:
         raise UsageError(
@@ -78,6 +78,8 @@ def predict(
             where="--host",
             remedy="Give HOST or HOST:PORT, such as 127.0.0.1:8001",
         )
+    for path in images:
+        check_file(path)
     address = host if ":" in host else f"{host}:{GRPC_PORT}"
     with triton.InferenceServerClient(
         address, channel_args=[("grpc.enable_http_proxy", 0)]

@@ -73,15 +73,14 @@ def study(
 
     options = {"network": network, "data": data, "epochs": epochs, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
-    for record in _run(studies or [], given):
-        output.mkdir(parents=True, exist_ok=True)
+    for record in _run(studies or [], given, output):
         with whole_file(output / f"{record.study}.json") as file:
             file.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         _show(record)
     out.print(str(write_study_page(output)), markup=False)
 
 
-def _run(names: list[str], given: dict[str, Any]) -> Iterator[StudyRecord]:
+def _run(names: list[str], given: dict[str, Any], output: Path) -> Iterator[StudyRecord]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -91,6 +90,7 @@ def _run(names: list[str], given: dict[str, Any]) -> Iterator[StudyRecord]:
     )
 
     from harness.cli.train import prepare
+    from harness.folder import make_folder
     from harness.models.framework import load_keras, require
     from harness.models.networks import check_network
     from harness.models.settings import resolve_settings
@@ -100,10 +100,13 @@ def _run(names: list[str], given: dict[str, Any]) -> Iterator[StudyRecord]:
     for name in names:
         check_study(name)
     settings = {name: resolve_settings(DEFAULTS[name] | given) for name in names}
+    for name, chosen in settings.items():
+        check_study(name, chosen.epochs)
     first = next(iter(settings.values()))
     check_network(first.network)
     require("sklearn", "PIL")
     examples = prepare(first)
+    make_folder(output)
     with note.status("loading TensorFlow"):
         load_keras()
     columns = (

@@ -50,16 +50,23 @@ def measure_fit(settings: Settings) -> MeasuredFit:
     """Train in a fresh process and measure it; at least two epochs are needed.
 
     Raises:
-        EnvironmentFailedError: the process failed, such as for want of memory.
+        EnvironmentFailedError: the process failed, such as for want of memory, or took too long.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.models.measured_fit"],
-        input=settings.model_dump_json(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_S,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness.models.measured_fit"],
+            input=settings.model_dump_json(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentFailedError(
+            f"the fit did not end within {LIMIT_S:g} s",
+            where=f"batch size {settings.batch_size}",
+            remedy="Give fewer --epochs or fewer examples",
+        ) from error
     if done.returncode:
         tail = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise EnvironmentFailedError(

@@ -68,7 +68,9 @@ def resolve_settings(values: dict[str, Any], where: dict[str, str] | None = None
             raise _unknown(name, place) from error
         got = first["input"]
         where_it_stands = place if place.startswith("--") else f"{place}: {name}"
-        raise UsageError(f"{first['msg']}, got {got!r}", where=where_it_stands) from error
+        raise UsageError(
+            f"expected {_expected(name)}, got {got!r}", where=where_it_stands
+        ) from error
 
 
 def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> Settings:
@@ -96,7 +98,9 @@ def read_values(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise UsageError(
-            f"not a readable settings file ({' '.join(reason.split())})", where=str(path)
+            f"not a readable settings file ({' '.join(reason.split())})",
+            where=str(path),
+            remedy="Give a YAML file of settings, such as the best.yaml that harness tune writes",
         ) from error
     if not isinstance(data, dict):
         raise UsageError("expected settings such as 'epochs: 5', one a line", where=str(path))
@@ -105,6 +109,27 @@ def read_values(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         lines = {str(key.value): key.start_mark.line + 1 for key, _ in tree.value}
     where = {str(key): f"{path}, line {lines.get(str(key), 1)}" for key in data}
     return {str(key): value for key, value in data.items()}, where
+
+
+def _expected(name: str) -> str:
+    """What a setting must be, in words, from its type and its bounds."""
+    schema = Settings.model_json_schema()["properties"][name]
+    schema = next((each for each in schema.get("anyOf", ()) if "type" in each), schema)
+    words = {
+        "integer": "a whole number",
+        "number": "a finite number",
+        "boolean": "true or false",
+        "string": "text",
+    }[schema["type"]]
+    if (above := schema.get("exclusiveMinimum")) is not None:
+        words += f" above {above:g}"
+    if (least := schema.get("minimum")) is not None:
+        words += f" from {least:g} on" if "maximum" not in schema else f" from {least:g}"
+    if (most := schema.get("maximum")) is not None:
+        words += f" to {most:,}"
+    if (below := schema.get("exclusiveMaximum")) is not None:
+        words += f", below {below:,}"
+    return words
 
 
 def _unknown(name: str, place: str) -> UsageError:

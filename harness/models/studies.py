@@ -71,8 +71,8 @@ class StudyRecord(Frozen):
     platform: str
 
 
-def check_study(name: str) -> None:
-    """Refuse a study that is not there.
+def check_study(name: str, epochs: int | None = None) -> None:
+    """Refuse a study that is not there, or too few ``epochs`` for it.
 
     Raises:
         UsageError: so it is.
@@ -80,6 +80,12 @@ def check_study(name: str) -> None:
     if name not in STUDIES:
         raise UsageError(
             "no such study", where=name, remedy=f"Give one or more of {', '.join(STUDIES)}"
+        )
+    if name == "batch-size" and epochs is not None and epochs < 2:
+        raise UsageError(
+            f"the first epoch builds the graph and is not timed, so {epochs} leaves none to time",
+            where="--epochs",
+            remedy="Give at least 2 for the study batch-size",
         )
 
 
@@ -101,7 +107,7 @@ def run_study(
         UsageError: there is no such study.
         EnvironmentFailedError: TensorFlow is missing, or a fit failed.
     """
-    check_study(name)
+    check_study(name, settings.epochs)
     started = time.monotonic()
     parts = split(data, settings.seed)
     if name == "regularisation":

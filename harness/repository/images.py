@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFormat", "image_format", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "ImageFormat", "check_file", "image_format", "read_image"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"})
 CHANNELS = (1, 3)
 MOST_PIXELS = 50_000_000
+PICTURE_REMEDY = "Give the path of a PNG, JPEG or .npy file"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,21 @@ def image_format(dims: tuple[int, ...], dtype: np.dtype[Any], *, where: str) -> 
         where=where,
         remedy="Give the data as .npy or .npz instead",
     )
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that is not there or cannot be opened, before a server is asked for anything.
+
+    Raises:
+        UsageError: so it is.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UsageError(
+            f"cannot be read ({reason})", where=str(path), remedy=PICTURE_REMEDY
+        ) from error
 
 
 def read_image(
@@ -104,7 +120,9 @@ def _read_pixels(path: Path, form: ImageFormat, *, resize: bool) -> npt.NDArray[
             ready = picture.convert("L" if form.channels == 1 else "RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not a picture"
-        raise UsageError(f"cannot be read ({reason})", where=str(path)) from error
+        raise UsageError(
+            f"cannot be read ({reason})", where=str(path), remedy=PICTURE_REMEDY
+        ) from error
     if ready.size != (form.width, form.height):
         if not resize:
             raise UsageError(
@@ -122,7 +140,9 @@ def _read_array(path: Path, form: ImageFormat) -> npt.NDArray[Any]:
             array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "not an array"
-        raise UsageError(f"cannot be read ({reason})", where=str(path)) from error
+        raise UsageError(
+            f"cannot be read ({reason})", where=str(path), remedy=PICTURE_REMEDY
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise UsageError("holds no numbers", where=str(path))
     if array.shape in (form.dims, (form.height, form.width), (1, *form.dims)):

@@ -69,7 +69,7 @@ def test_random_candidates_are_no_more_than_there_are() -> None:
     ("grids", "sentence"),
     [
         ([{"batch_size": []}], "--batch-size: no value to try"),
-        ([{"batch_size": [32, "many"]}], "--batch-size: Input should be a valid integer"),
+        ([{"batch_size": [32, "many"]}], "--batch-size: expected a whole number above 0"),
         ([{"network": ["cnn", "cnn_smal"]}], "The nearest is cnn_small"),
         ([{"l1": range(100), "l2": range(11)}], "1,100 candidates, more than 1,000"),
     ],

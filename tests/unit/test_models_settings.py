@@ -53,19 +53,24 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, sentence
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match=r"\(no such file\)\. Give a YAML file of settings"):
         read_settings(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize(
     ("values", "place"),
     [
-        ({"epochs": 0}, "--epochs: "),
-        ({"batch_size": -1}, "--batch-size: "),
-        ({"learning_rate": float("inf")}, "--learning-rate: "),
-        ({"l1": float("nan")}, "--l1: "),
-        ({"seed": -1}, "--seed: "),
-        ({"full_scale": 0.0}, "--full-scale: "),
+        ({"epochs": 0}, "--epochs: expected a whole number from 1 to 10,000, got 0."),
+        ({"batch_size": -1}, "--batch-size: expected a whole number above 0, got -1."),
+        (
+            {"learning_rate": float("inf")},
+            "--learning-rate: expected a finite number above 0, got inf.",
+        ),
+        ({"l1": float("nan")}, "--l1: expected a finite number from 0 on, got nan."),
+        ({"seed": -1}, "--seed: expected a whole number from 0 on, below 4,294,967,296, got -1."),
+        ({"full_scale": 0.0}, "--full-scale: expected a finite number above 0, got 0.0."),
+        ({"resize": 3}, "--resize: expected true or false, got 3."),
+        ({"network": 3}, "--network: expected text, got 3."),
     ],
 )
 def test_a_wrong_option_is_named_as_it_was_typed(values: dict[str, Any], place: str) -> None:

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import EnvironmentFailedError, UsageError
+from harness.models import measured_fit
+from harness.models.settings import Settings
 from harness.models.studies import STUDIES, check_study, describe_curve
 
 CHANCE = math.log(10)
@@ -37,3 +39,18 @@ def test_an_unknown_study_is_refused_with_those_that_are_there() -> None:
         check_study("momentum")
     for name in STUDIES:
         check_study(name)
+
+
+def test_one_epoch_cannot_be_timed() -> None:
+    with pytest.raises(UsageError, match=r"--epochs: the first epoch builds .* Give at least 2"):
+        check_study("batch-size", 1)
+    check_study("batch-size", 2)
+    check_study("learning-rate", 1)
+
+
+def test_a_fit_that_does_not_end_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured_fit, "LIMIT_S", 0.01)
+    with pytest.raises(
+        EnvironmentFailedError, match=r"batch size 32: the fit did not end within 0\.01 s"
+    ):
+        measured_fit.measure_fit(Settings(batch_size=32))
