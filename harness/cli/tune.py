@@ -37,19 +37,19 @@ def tune(
     *,
     network: Annotated[
         str | None,
-        typer.Option(help="Networks to try.", show_default="cnn,cnn_small,cnn_wide,gru"),
+        typer.Option(help="Networks to try.", show_default="see above"),
     ] = None,
     batch_size: Annotated[
-        str | None, typer.Option(help="Batch sizes to try.", show_default="32,64")
+        str | None, typer.Option(help="Batch sizes to try.", show_default="see above")
     ] = None,
     learning_rate: Annotated[
-        str | None, typer.Option(help="Learning rates to try.", show_default="0.001,0.003,0.01")
+        str | None, typer.Option(help="Learning rates to try.", show_default="see above")
     ] = None,
     l1: Annotated[
-        str | None, typer.Option(help="Weights of the L1 penalty to try.", show_default="0,1e-5")
+        str | None, typer.Option(help="Weights of the L1 penalty to try.", show_default="see above")
     ] = None,
     l2: Annotated[
-        str | None, typer.Option(help="Weights of the L2 penalty to try.", show_default="0,1e-4")
+        str | None, typer.Option(help="Weights of the L2 penalty to try.", show_default="see above")
     ] = None,
     epochs: Annotated[
         str | None, typer.Option(help="Numbers of epochs to try.", show_default="20")
@@ -98,8 +98,8 @@ def tune(
     """Find hyper-parameters by cross-validation, and weigh accuracy against the cost of serving.
 
     Several values are given with commas. Every combination is fitted once a fold and judged on the
-    part held out; the test data is never touched. Without values a grid of four networks is searched,
-    which takes three to four minutes on two idle cores.
+    part held out; the test data is never touched. Without values nine candidates of four networks are
+    tried (docs/models.md lists them), which takes three to four minutes on two idle cores.
 
     Interrupted, the same command goes on after the last finished fit. The folder then holds tuning.json,
     a page, and best.yaml (and one for the best of each network), to be given to harness train.
