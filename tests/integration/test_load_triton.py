@@ -26,6 +26,7 @@ from harness.load.watchdog import Watchdog
 from harness.point import ClosedLoad, OpenLoad, Workload
 from harness.records import GeneratorHealth, Outcome, StatisticsWindow
 from harness.reference import Reference, write_reference
+from harness.repository.configuration import read_configuration
 from harness.scenario import ServerSpec
 from harness.servers import serving
 from harness.servers.control import Control, Snapshot, difference
@@ -75,8 +76,8 @@ def sleep(control: Control) -> Callable[[int, int], None]:
     """Load the model that sleeps, with a sleep in µs and a number of instances."""
 
     def load(sleep_us: int, instances: int, **changes: Any) -> None:
-        control.load("sleep", deadline_s=60)
-        configuration = control.effective_configuration("sleep")
+        # From the file: what an earlier test has changed does not stay.
+        configuration = read_configuration(MODELS / "sleep" / "config.pbtxt")
         configuration["parameters"] = {"sleep_us": {"string_value": str(sleep_us)}}
         configuration["instance_group"] = [{"count": instances, "kind": "KIND_CPU"}]
         control.load("sleep", {**configuration, **changes}, deadline_s=120)
