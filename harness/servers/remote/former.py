@@ -53,7 +53,7 @@ def kept(
 ) -> Iterator[dict[str, Former]]:
     """Put every model's former configuration back when the block ends, whatever ends it.
 
-    A second Ctrl-C is heeded when all is back.
+    A second Ctrl-C is heeded when all is back; what is not is said before it.
 
     Args:
         endpoints: of a server that lets models be loaded.
@@ -63,6 +63,7 @@ def kept(
 
     Raises:
         EnvironmentFailedError: a model cannot be loaded, or what was there cannot be put back.
+        KeyboardInterrupt: it came while all was put back.
     """
     former: dict[str, Former] = {}
     undone: list[str] = []
@@ -82,10 +83,13 @@ def kept(
         raise
     finally:
         wanted = [*former.values(), *(Former(name, False, None) for name in visitors)]  # noqa: FBT003
-        with _undisturbed():
+        with _undisturbed() as heard:
             undone += _put_back(endpoints, wanted, deadline_s)
         if undone:
-            raise _not_put_back(undone, failed) from failed
+            ended = failed or (KeyboardInterrupt() if heard else None)
+            raise _not_put_back(undone, ended) from failed
+        if heard:
+            raise KeyboardInterrupt
 
 
 def _not_put_back(undone: Sequence[str], failed: BaseException | None) -> EnvironmentFailedError:
@@ -157,21 +161,19 @@ def _is_loaded(control: Control, model: str) -> bool:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put off what would interrupt, until the block is over."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread
-        return
+def _undisturbed() -> Iterator[list[int]]:
+    """Put off what would interrupt; the signals that came within the block are for the caller to heed."""
     heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield heard  # signals go to the main thread
+        return
 
     def note(number: int, _frame: object) -> None:
         heard.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if heard:
-        raise KeyboardInterrupt
