@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,15 @@ import numpy as np
 
 from harness.errors import EnvironmentFailedError
 from harness.interrupt import heed
-from harness.load.driver import Driver, Target
+from harness.load.driver import Driver
 from harness.records import SAMPLE_DTYPE, TrialRecord
-from harness.repository.configuration import differences, with_server_configuration
+from harness.repository.configuration import (
+    differences,
+    require_unchanged,
+    with_server_configuration,
+)
 from harness.repository.features import with_features
 from harness.repository.probes import PROBE, probe_configuration, probe_files, probe_folder
-from harness.servers.backend import configuration_for
 from harness.servers.connection import ConnectionBrokenError
 from harness.servers.control import Control, difference
 from harness.servers.gpus import require_gpus
@@ -35,7 +38,9 @@ from harness.servers.settings import record
 from harness.servers.staging import staged
 from harness.servers.start import serving
 from harness.servers.watch import Watch
+from harness.snapshot import require_growth
 from harness.statistics.truncation import mser5
+from harness.targets import as_served, model_target, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -86,6 +91,7 @@ class Bench:
     Attributes:
         refused: configurations that the server would not take, by key, with the reason; it outlives the
             bench, so that none is tried on every pass.
+        latest: the statistics after the last window of the current configuration.
     """
 
     scenario: Scenario
@@ -100,6 +106,7 @@ class Bench:
     current: ServerConfiguration | None = None
     requested: dict[str, Any] = field(default_factory=dict)
     effective: dict[str, Any] | None = None
+    latest: Snapshot | None = None
 
     def failure(self) -> str | None:
         """What broke the server or the generator, one sentence; ``None`` while both are up."""
@@ -126,7 +133,7 @@ class Bench:
         self.control.load(PROBE, configuration, files=files, deadline_s=timeout_s)
         self.watch.settle(PROBE)
         try:
-            self.driver.aim(_target(self.server, PROBE, configuration))
+            self.driver.aim(target_of(self.server, PROBE, configuration))
             yield PROBE
         finally:
             self._aim(None)
@@ -201,18 +208,19 @@ class Bench:
         """Take the configuration that is there, where none can be set."""
         self.requested = {}
         if self.server.offers.configuration:
-            self.requested = self.effective = self.control.effective_configuration(model.name)
+            self.requested = model.configuration  # as it was when the run was planned
+            self.effective = self.control.effective_configuration(model.name)
         self._aim(configuration)
 
     def _aim(self, configuration: ServerConfiguration | None) -> None:
         """Point the load at a model; ``None`` pauses it, once everything in flight is answered."""
-        self.current = configuration
+        self.current, self.latest = configuration, None
         if configuration is None:
             self.effective = None
             self.driver.pause(timeout_s=self.scenario.measure.request_timeout_s)
             return
         model = self.models[configuration.model]
-        self.driver.aim(_model_target(self.server, model))
+        self.driver.aim(model_target(self.server, model))
 
     def _load(self, trial: PlannedTrial, seen: dict[str, Any]) -> npt.NDArray[np.void]:
         """Send the trial's load, note the window in ``seen``, and return the samples."""
@@ -222,6 +230,8 @@ class Bench:
         seen["level_start_ns"] = time.monotonic_ns()
         seen["warmup_reason"] = self._settle()
         first = self._snapshot(model)
+        if first and self.latest:
+            require_growth(self.latest, first)
         start_ns = seen["window_start_ns"] = first.edge_ns if first else time.monotonic_ns()
         self._pass(point.load, start_ns, seen)
         last = self._snapshot(model)
@@ -229,7 +239,14 @@ class Bench:
         if first and last:
             seen["statistics"] = difference(first, last)
         samples, seen["generator"] = self.driver.collect(start_ns, end_ns)
+        self._require_same(model)
+        self.latest = last
         return samples
+
+    def _require_same(self, model: str) -> None:
+        """See that a server that is not ours, whose end nobody sees from here, did not restart meanwhile."""
+        if self.scenario.server.kind == "remote" and self.effective is not None:
+            require_unchanged(self.effective, self.control.effective_configuration(model))
 
     def _snapshot(self, model: str) -> Snapshot | None:
         """The server's statistics now; ``None`` of a server that keeps none."""
@@ -299,12 +316,12 @@ def open_bench(
         server = stack.enter_context(serving(scenario.server, repository, logs=logs, run_id=run_id))
         require_gpus(server, configurations)
         if not remote:
-            models = {name: _as_served(model, server) for name, model in models.items()}
+            models = {name: as_served(model, server) for name, model in models.items()}
         control = control_of(server.endpoints, server.log)
         stack.callback(control.close)
         if isinstance(control, Control):
             record(control, scenario.server)
-        target = _model_target(server, next(iter(models.values())))
+        target = model_target(server, next(iter(models.values())))
         measure = scenario.measure
         sending = Driver(
             target,
@@ -320,29 +337,3 @@ def open_bench(
         metrics.start(sources_of(server, models))
         watch = stack.enter_context(Watch(server))
         yield Bench(scenario, models, server, watch, control, driver, telemetry, metrics, refused)
-
-
-def _as_served(model: ExportedModel, server: Server) -> ExportedModel:
-    """The model with the backend that this server has."""
-    backends = server.describe().get("backends", ())
-    return replace(
-        model, configuration=configuration_for(model.configuration, model.folder, backends)
-    )
-
-
-def _model_target(server: Server, model: ExportedModel) -> Target:
-    """An exported model, with the tolerance that its precision was exported with."""
-    target = _target(server, model.name, model.configuration)
-    tolerance = model.record.get("tolerance", target.tolerance)
-    return replace(target, reference=model.reference, tolerance=tolerance)
-
-
-def _target(server: Server, name: str, configuration: dict[str, Any]) -> Target:
-    return Target(
-        http=server.endpoints.http,
-        grpc=server.endpoints.grpc,
-        model=name,
-        batched=configuration.get("max_batch_size", 0) > 0,
-        binary=server.offers.binary,
-        access=server.endpoints.access,
-    )

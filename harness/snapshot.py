@@ -8,7 +8,7 @@ from typing import Any
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.records import StatisticsWindow
 
-__all__ = ["COUNTS", "QUICK_NS", "Snapshot", "difference", "take"]
+__all__ = ["COUNTS", "QUICK_NS", "Snapshot", "difference", "require_growth", "take"]
 
 QUICK_NS = 10_000_000  # one that took longer is repeated
 MOST_BATCH_SIZES = 10_000
@@ -90,19 +90,7 @@ def difference(first: Snapshot, last: Snapshot) -> StatisticsWindow:
     """
     if last.edge_ns < first.edge_ns:
         raise UsageError("the last snapshot was taken before the first")
-    counts = {name: last.counts[name] - first.counts[name] for name in COUNTS}
-    sizes = sorted(first.executed_batches.keys() | last.executed_batches.keys())
-    executed = {
-        size: last.executed_batches.get(size, 0) - first.executed_batches.get(size, 0)
-        for size in sizes
-    }
-    gone_down = [name for name, value in counts.items() if value < 0]
-    gone_down += [f"executions of {size}" for size, value in executed.items() if value < 0]
-    if gone_down:
-        raise EnvironmentFailedError(
-            f"the server's statistics went down ({', '.join(gone_down[:3])}): the model was loaded anew,"
-            " or the server restarted"
-        )
+    counts, executed = require_growth(first, last)
     longest_ns = max(last.after_ns - last.before_ns, first.after_ns - first.before_ns)
     return StatisticsWindow(
         start_ns=first.edge_ns,
@@ -111,3 +99,25 @@ def difference(first: Snapshot, last: Snapshot) -> StatisticsWindow:
         executed_batches={size: count for size, count in executed.items() if count},
         **counts,
     )
+
+
+def require_growth(first: Snapshot, last: Snapshot) -> tuple[dict[str, int], dict[int, int]]:
+    """What was added to the counts and to the executions by batch size from one snapshot to a later one.
+
+    Raises:
+        EnvironmentFailedError: a count has gone down: the model was loaded anew in between, or the server
+            restarted.
+    """
+    counts = {name: last.counts[name] - first.counts[name] for name in COUNTS}
+    executed = {
+        size: last.executed_batches.get(size, 0) - first.executed_batches.get(size, 0)
+        for size in sorted(first.executed_batches.keys() | last.executed_batches.keys())
+    }
+    gone_down = [name for name, value in counts.items() if value < 0]
+    gone_down += [f"executions of {size}" for size, value in executed.items() if value < 0]
+    if gone_down:
+        raise EnvironmentFailedError(
+            f"the server's statistics went down ({', '.join(gone_down[:3])}): the model was loaded anew,"
+            " or the server restarted"
+        )
+    return counts, executed

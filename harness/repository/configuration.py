@@ -10,7 +10,7 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError
+from harness.errors import EnvironmentFailedError, UsageError
 from harness.repository.contradictions import contradictions
 from harness.repository.protobuf import canonical, from_text, to_text
 
@@ -24,6 +24,7 @@ __all__ = [
     "configuration_text",
     "differences",
     "read_configuration",
+    "require_unchanged",
     "with_server_configuration",
 ]
 
@@ -137,6 +138,26 @@ def differences(requested: dict[str, Any], effective: dict[str, Any]) -> tuple[s
     wanted = _filled_in(canonical(requested))
     got = canonical(effective, ignore_unknown=True)
     return tuple(_compare("", wanted, got))
+
+
+def require_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """See that a server still has the configuration that it had.
+
+    Args:
+        before: what ``get_model_config`` answered once the model was set.
+        now: what it answers by now.
+
+    Raises:
+        EnvironmentFailedError: it is another one.
+    """
+    if now == before:
+        return
+    here, there = (canonical(each, ignore_unknown=True) for each in (before, now))
+    said = "; ".join(list(_compare("", here, there))[:3])
+    raise EnvironmentFailedError(
+        "the configuration has changed since it was set: the model was loaded anew, or the server restarted"
+        + (f" ({said})" if said else "")
+    )
 
 
 def _filled_in(config: dict[str, Any]) -> dict[str, Any]:

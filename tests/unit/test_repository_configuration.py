@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import UsageError
+from harness.errors import EnvironmentFailedError, UsageError
 from harness.point import DynamicBatching, ServerConfiguration
 from harness.repository.configuration import (
     configuration_text,
     differences,
     read_configuration,
+    require_unchanged,
     with_server_configuration,
 )
 from harness.repository.protobuf import canonical
@@ -238,3 +240,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(UsageError, match="instances"):
         configuration_text(BASE | {"instances": 2})
+
+
+def test_a_server_that_went_back_to_its_own_configuration_is_noticed() -> None:
+    was = as_the_server_says(with_server_configuration(BASE, asked(instances=2)))
+    require_unchanged(was, copy.deepcopy(was))
+    own = as_the_server_says(with_server_configuration(BASE, asked()))
+    said = (
+        r"has changed since it was set: .*instance_group\[0\].count: asked for 2, the server has 1"
+    )
+    with pytest.raises(EnvironmentFailedError, match=said):
+        require_unchanged(was, own)
+    with pytest.raises(
+        EnvironmentFailedError, match=r"the model was loaded anew, or the server restarted\.$"
+    ):
+        require_unchanged(was, was | {"of_a_later_triton": True})

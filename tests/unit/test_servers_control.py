@@ -9,7 +9,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.servers.control import reason_in_log
-from harness.snapshot import COUNTS, Snapshot, difference, take
+from harness.snapshot import COUNTS, Snapshot, difference, require_growth, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +41,16 @@ def test_counts_that_go_down_are_refused(values: dict[str, int], name: str) -> N
     first = Snapshot(0, 1, values | {name: values[name] + 1}, {})
     with pytest.raises(EnvironmentFailedError, match=f"went down .*{name}"):
         difference(first, Snapshot(2, 3, values, {}))
+
+
+def test_a_restart_between_two_windows_shows_in_the_counts() -> None:
+    before = dict.fromkeys(COUNTS, 500)
+    assert not any(
+        require_growth(Snapshot(0, 1, before, {}), Snapshot(2, 3, before, {}))[0].values()
+    )
+    since = before | {"success_count": 20}
+    with pytest.raises(EnvironmentFailedError, match=r"success_count.*or the server restarted"):
+        require_growth(Snapshot(0, 1, before, {}), Snapshot(2, 3, since, {}))
 
 
 def test_executions_that_go_down_are_refused() -> None:
