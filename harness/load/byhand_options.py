@@ -64,7 +64,11 @@ PRESETS = (
 
 
 def add_options(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
-    """Add the options of every load by hand to Locust's command line."""
+    """Add the options of every load by hand to Locust's command line.
+
+    Its web interface lets whoever reaches it send load anywhere, so it listens on loopback unless told else.
+    """
+    parser.set_defaults(web_host="127.0.0.1")
     group = parser.add_argument_group("Triton")
     for name, kind, default, text in PRESETS:
         group.add_argument(name, type=kind, default=default, help=f"{text} [{default}]")
