@@ -54,6 +54,7 @@ def attach(scenario: Scenario, models_root: Path) -> Attachment:
         EnvironmentFailedError: it cannot be reached, or is no server of KServe v2.
         UsageError: it does not have, or does not allow, what the scenario asks for.
     """
+    _refuse_sender(scenario)
     found = survey(find_endpoints(scenario.server))
     at, offers = found.endpoints, found.offers
     if at.grpc_port is None and "grpc" in scenario.sweep.protocol:
@@ -78,6 +79,17 @@ def attach(scenario: Scenario, models_root: Path) -> Attachment:
     for name, configuration in fixed.items():
         _refuse_axes(scenario, name, configuration, found)
     return Attachment(found, scenario, models, fixed, (_note(found, models),))
+
+
+def _refuse_sender(scenario: Scenario) -> None:
+    """``tritonclient.http`` reads an answer however long it is and takes: no match for somebody else's server."""
+    if scenario.measure.sender == "tritonclient" and "http" in scenario.sweep.protocol:
+        raise UsageError(
+            "tritonclient bounds neither the size nor the time of an answer over HTTP, so it is not sent with"
+            " to a server that somebody else runs",
+            where=f"scenario {scenario.name}, measure.sender",
+            remedy="Say sender: raw, or protocol: grpc",
+        )
 
 
 def _local(root: Path, name: str, precision: Precision | None) -> ExportedModel | None:

@@ -88,3 +88,13 @@ def test_metadata_that_makes_no_sense_is_one_sentence(inputs: object) -> None:
     said = {"inputs": inputs, "outputs": []}
     with kserve(metadata=said) as port, pytest.raises(UsageError, match="makes no sense"):
         attached(port)
+
+
+def test_tritonclient_is_not_sent_with_over_http(port: int) -> None:
+    words = f"model: echo\nserver: {{kind: remote, host: 127.0.0.1, http_port: {port}}}\n"
+    text = words + "sweep: {concurrency: 1}\nmeasure: {sender: tritonclient}\n"
+    scenario = parse_scenario(text, name="echo", where="echo.yaml")
+    with pytest.raises(UsageError, match="neither the size nor the time of an answer") as caught:
+        attach(scenario, Path("no-models-here"))
+    assert caught.value.exit_code == 2
+    assert "Say sender: raw, or protocol: grpc" in str(caught.value)
