@@ -64,6 +64,8 @@ def _window(bench: Bench, name: str, workload: Workload, users: int) -> _Figures
     right = samples[inside & (samples["outcome"] == Outcome.OK)]
     if not len(right) or not seen.success_count:
         raise EnvironmentFailedError(f"the probe {name} gave no right answer to {workload.label}")
+    if health.cpu_s is None:
+        raise EnvironmentFailedError("the load generator's CPU time was not read in a whole window")
     latency_ms = (right["done_ns"] - right["sent_ns"]) / 1e6
     return _Figures(
         rate_rps=len(right) / window_s,

@@ -129,16 +129,18 @@ class GeneratorHealth(Frozen):
     """How the load generator itself fared within the window.
 
     Attributes:
-        loop_lag_p99_ms, loop_lag_max_ms: how late a 10 ms timer of its event loop fired.
-        cpu_s: CPU time its process used within the window; ``window_s`` that window's length.
+        loop_lag_p99_ms, loop_lag_max_ms: how late a 10 ms timer of its event loop fired; ``None`` where it
+            did not fire in a window so short.
+        cpu_s: CPU time its process used within the window, ``None`` where that was not read; ``window_s``
+            that window's length.
         reconnects: connections that had to be opened again.
         unsent: requests that were due in the window and never sent (open loop).
         max_in_flight: the most requests in flight at once.
     """
 
-    loop_lag_p99_ms: float
-    loop_lag_max_ms: float
-    cpu_s: float
+    loop_lag_p99_ms: float | None
+    loop_lag_max_ms: float | None
+    cpu_s: float | None
     window_s: float
     reconnects: int = 0
     unsent: int = 0

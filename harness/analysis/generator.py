@@ -81,7 +81,8 @@ def concurrency_findings(
 
 def _lag(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Finding]:
     """The middle pass counts: one pass in which the machine paused says nothing about the others."""
-    lags = [t.record.generator.loop_lag_p99_ms for t in whole if t.record.generator]
+    seen = [t.record.generator.loop_lag_p99_ms for t in whole if t.record.generator]
+    lags = [lag_ms for lag_ms in seen if lag_ms is not None]
     if not lags:
         return
     p99 = result.percentiles[0.99].interval_ms

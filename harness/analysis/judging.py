@@ -129,7 +129,9 @@ def _telemetry(
         missing.append("the server's statistics" + (f" ({note.rstrip('.')})" if note else ""))
     if "processes" not in untold and result.server_cpu_cores is None:
         missing.append("the server's CPU")
-    if result.client_cpu_cores is None or any(t.record.generator is None for t in whole):
+    health = [trial.record.generator for trial in whole]
+    unseen = any(each is None or each.loop_lag_p99_ms is None for each in health)
+    if result.client_cpu_cores is None or unseen:
         missing.append("the load generator's health")
     if missing:
         yield Verdict.TELEMETRY_MISSING, f"not known: {', '.join(missing)}"

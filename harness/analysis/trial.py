@@ -185,7 +185,7 @@ def _capped(record: TrialRecord) -> bool:
 def _client_cores(record: TrialRecord, telemetry: pa.Table, window: WindowSamples) -> float:
     """The generator's own account of its CPU within the window, or else the telemetry's."""
     health = record.generator
-    if health is not None and health.window_s > 0:
+    if health is not None and health.cpu_s is not None and health.window_s > 0:
         return health.cpu_s / health.window_s
     if window.end_ns == 0:
         return math.nan

@@ -78,11 +78,13 @@ def health(
     times, lags, cpu = readings[:, 0], readings[:, 1], readings[:, 2]
     # A reading belongs to the window if its wait touched it: a stall that began there counts.
     inside = lags[(times >= start) & (times - lags <= end)] / 1e6
-    used_ns = np.diff(np.interp([start, end], times, cpu))[0] if len(times) else 0.0
+    # Within a window that lies between no two readings the CPU time is not known, rather than 0.
+    read = len(times) > 0 and times.min() < end and times.max() > start
+    used_ns = np.diff(np.interp([start, end], times, cpu))[0] if read else None
     return GeneratorHealth(
-        loop_lag_p99_ms=float(np.percentile(inside, 99)) if len(inside) else 0.0,
-        loop_lag_max_ms=float(inside.max()) if len(inside) else 0.0,
-        cpu_s=float(used_ns) / 1e9,
+        loop_lag_p99_ms=float(np.percentile(inside, 99)) if len(inside) else None,
+        loop_lag_max_ms=float(inside.max()) if len(inside) else None,
+        cpu_s=None if used_ns is None else float(used_ns) / 1e9,
         window_s=(end - start) / 1e9,
         reconnects=int(((reconnects_ns >= start) & (reconnects_ns <= end)).sum()),
         unsent=unsent,

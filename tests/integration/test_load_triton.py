@@ -188,6 +188,7 @@ def test_levels_follow_each_other_without_draining(
         assert (np.diff(samples["done_ns"]) >= 0).all()
         assert fared.max_in_flight == concurrency
         assert (fared.reconnects, fared.unsent) == (0, 0)
+        assert fared.cpu_s is not None
         assert 0 < fared.cpu_s < 2 * fared.window_s
         counted += len(samples)
     driver.pause(timeout_s=10)

@@ -111,6 +111,7 @@ def test_a_sound_point_is_valid_and_has_no_reason_for_doubt(tmp_path: Path) -> N
         (lambda m: with_outcome(m, Outcome.HTTP_5XX, 0.1), Verdict.ERRORS,
          "10 % of the requests failed: "),
         (statistics(success_count=700), Verdict.COUNTS_DISAGREE, "but the server counted 700"),
+        (generator(loop_lag_p99_ms=None), Verdict.TELEMETRY_MISSING, "the load generator's health"),
         (generator(cpu_s=0.97), Verdict.GENERATOR_BOUND, "used 0.97 of the one core"),
         (generator(loop_lag_p99_ms=30.0), Verdict.GENERATOR_BOUND, "was 30.0 ms late (p99)"),
         (lost, Verdict.COUNTS_DISAGREE, "but the server counted"),

@@ -27,7 +27,7 @@ def test_most_in_flight_is_what_counting_gives(
     assert found == counted
 
 
-def make(rows: list[tuple[int, int, int]], window: tuple[int, int]) -> tuple[float, float, float]:
+def make(rows: list[tuple[int, int, int]], window: tuple[int, int]) -> tuple[float | None, ...]:
     readings = Readings()
     for row in rows:
         readings.add(*row)
@@ -50,6 +50,14 @@ def test_a_stall_that_touches_the_window_counts_and_no_other() -> None:
     assert make([*rows, (195 * ms, 100 * ms, 0)], (200 * ms, 800 * ms))[1] == 0
     assert make([*rows, (850 * ms, 100 * ms, 0)], (200 * ms, 800 * ms))[1] == 100
     assert make([*rows, (950 * ms, 100 * ms, 0)], (200 * ms, 800 * ms))[1] == 0
+
+
+def test_what_a_window_is_too_short_to_see_is_not_known() -> None:
+    ms = 1_000_000
+    rows = [(t * ms, 0, t * ms // 2) for t in range(100, 200, 10)]
+    assert make(rows, (112 * ms, 118 * ms)) == (None, None, pytest.approx(0.003))
+    assert make(rows, (192 * ms, 198 * ms)) == (None, None, None)
+    assert make([], (192 * ms, 198 * ms)) == (None, None, None)
 
 
 def test_reconnects_are_those_of_the_window() -> None:
