@@ -31,9 +31,12 @@ def read_arrivals(path: Path) -> tuple[npt.NDArray[np.float64], str]:
         ValueError: it cannot be read, or is no series of arrivals, with the line and the way out.
     """
     try:
-        if path.stat().st_size > LARGEST_REPLAY_BYTES:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"the replay {path.name} is no file: give one beside the scenario")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_REPLAY_BYTES + 1)
+        if len(content) > LARGEST_REPLAY_BYTES:
             raise ValueError(f"the replay {path.name} is larger than 256 MiB: cut it")
-        content = path.read_bytes()
         text = content.decode("utf-8")
     except OSError as error:
         raise ValueError(

@@ -71,6 +71,7 @@ __all__ = [
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 LARGEST_FILE_BYTES = 1_000_000
+A_FILE = "Give the path of a YAML file, such as scenarios/quickstart.yaml"
 
 Name = Annotated[str, Field(pattern=NAME)]
 Devices = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], Field(min_length=1)]
@@ -246,14 +247,17 @@ def read_scenario(path: Path) -> tuple[Scenario, str]:
         UsageError: the file is missing or wrong, with the line and the way out.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
+        if path.exists() and not path.is_file():
+            raise UsageError("no file", where=str(path), remedy=A_FILE)
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST_FILE_BYTES + 1)
+        if len(text.encode()) > LARGEST_FILE_BYTES:
             raise UsageError("too large for a scenario", where=str(path))
-        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"the scenario cannot be read ({error.strerror})",
             where=str(path),
-            remedy="Give the path of a YAML file, such as scenarios/quickstart.yaml",
+            remedy=A_FILE,
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError("the scenario is not UTF-8 text", where=str(path)) from error

@@ -22,7 +22,7 @@ from pydantic import (
 
 from harness.point import ClosedLoad, Frozen, OpenLoad, ShapedLoad, Stretch
 from harness.replay import read_arrivals
-from harness.units import Rate, Seconds, Users, WithUnits, listed, short_name
+from harness.units import MOST_RATE, Rate, Seconds, Users, WithUnits, listed, short_name
 
 if TYPE_CHECKING:
     from harness.point import Load
@@ -191,7 +191,7 @@ class Burst(_Shape):
 
     kind: Literal["burst"]
     rate: Rate
-    base: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    base: Annotated[float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False)] = 0.0
     on_s: Seconds
     off_s: Seconds
     for_s: Seconds | None = None
@@ -249,6 +249,17 @@ class Replayed(_Open):
             "lasts_s": float(times[-1]),
             "sha256": digest,
         }
+
+    @model_validator(mode="after")
+    def _sendable(self) -> Self:
+        if self.requests and self.lasts_s:
+            rate = self.requests / self.lasts_s * self.speed
+            if rate > MOST_RATE:
+                raise ValueError(
+                    f"the replay {Path(self.file).name} is due at {rate:,.0f} requests a second, more than"
+                    f" the {MOST_RATE:,.0f} that may be: give a lower speed"
+                )
+        return self
 
     def load(self, _arrivals: Gaps, cap: int) -> Load:
         """The load; it ends with the last request that is due."""

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from harness.point import Frozen, Whole, number
 
 __all__ = [
+    "MOST_RATE",
     "Count",
     "Fraction",
     "Instances",
@@ -26,6 +27,7 @@ UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0
 # Linux has about 28,000 ports for connections to one address.
 MOST_USERS = 20_000
 MOST_INSTANCES = 1_024
+MOST_RATE = 1e6  # requests per second: far beyond what one generator sends
 UNITS_BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -52,6 +54,12 @@ def _instances(value: int) -> int:
     return value
 
 
+def _rate(value: float) -> float:
+    if value > MOST_RATE:
+        raise ValueError(f"expected at most {MOST_RATE:,.0f}")
+    return value
+
+
 def listed(value: object) -> object:
     """Accept a single value where a list is meant."""
     return value if isinstance(value, list | tuple) else [value]
@@ -60,7 +68,9 @@ def listed(value: object) -> object:
 Count = Annotated[Whole, Field(gt=0)]
 Users = Annotated[Count, AfterValidator(_users)]
 Instances = Annotated[Count, AfterValidator(_instances)]
-Rate = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[
+    float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False), AfterValidator(_rate)
+]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, allow_inf_nan=False)]
 

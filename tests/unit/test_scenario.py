@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,22 @@ def test_something_else_than_keys_is_refused(text: str) -> None:
 def test_a_missing_file_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml.*No such file"):
         read_scenario(tmp_path / "nowhere.yaml")
+
+
+def test_what_has_no_end_or_no_content_is_no_scenario(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")  # opening it would wait for a writer
+    for path in (Path("/dev/zero"), tmp_path, tmp_path / "pipe.yaml"):
+        with pytest.raises(UsageError, match=f"{path}: no file. Give the path of a YAML file"):
+            read_scenario(path)
+    (tmp_path / "long.yaml").write_text("# ä\n" * 250_000, encoding="utf-8")
+    with pytest.raises(UsageError, match="too large for a scenario"):
+        read_scenario(tmp_path / "long.yaml")
+
+
+@pytest.mark.parametrize("sweep", ["rate: 2000000", "rate: 9, max_in_flight: 20001"])
+def test_a_load_that_no_generator_sends_is_refused(sweep: str) -> None:
+    with pytest.raises(UsageError, match=r"expected at most (1,000,000|20,000).*, not 2000"):
+        parse(f"sweep: {{{sweep}}}")
 
 
 @given(st.text(max_size=200))

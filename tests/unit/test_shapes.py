@@ -167,12 +167,18 @@ def test_a_replay_is_read_relative_to_the_scenario(tmp_path: Path) -> None:
         ("{kind: replay, file: zero.csv}", "takes no time"),
         ("{kind: replay, file: zero.csv, speed: 0}", "takes no time|greater than 0"),
         ("{kind: replay}", "file is missing"),
+        ("{kind: replay, file: .}", "is no file: give one beside the scenario"),
+        ("{kind: replay, file: /dev/zero}", "the replay zero is no file"),
+        ("{kind: replay, file: fast.csv, speed: 600}", "fast.csv is due at 1,200,000 requests a second"),
+        ("{kind: poisson, rate: 2000000}", "rate: expected at most 1,000,000, not 2000000"),
+        ("{kind: burst, rate: 9, base: 2000000, on: 1s, off: 1s}", "base: input should be less than"),
     ],
 )  # fmt: skip
 def test_a_wrong_load_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
     for name, content in (
         ("empty", "\n"), ("unsorted", "0\n2\n1\n"), ("negative", "-1\n2\n"),
         ("words", "time\nsoon\n"), ("nan", "1\nnan\n"), ("zero", "0\n0\n"),
+        ("fast", "0\n0.001\n"),
     ):  # fmt: skip
         (tmp_path / f"{name}.csv").write_text(content)
     with pytest.raises(UsageError, match=said) as caught:
