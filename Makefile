@@ -32,10 +32,12 @@ demo: server $(EXPORTED) ## train the network, serve it on a real Triton, sweep 
 	$(BIN)/harness run scenarios/quickstart.yaml
 
 test: server $(VENV)/.dev ## all tests but those that measure for minutes
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -m "not long" --numprocesses 2 tests/unit
+	$(BIN)/pytest -m "not long" tests/integration
 
 test-long: server $(VENV)/.dev ## the tests that measure for minutes
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -m long --numprocesses 2 tests/unit
+	$(BIN)/pytest -m long tests/integration
 
 lint: $(VENV)/.dev ## formatting, lint rules, types
 	$(BIN)/ruff format --check --quiet

@@ -258,7 +258,7 @@ def test_ports_that_are_given_are_used(box: Box, network: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc", "metrics"])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ["host", pytest.param("bridge", marks=pytest.mark.long)])
 def test_a_picked_port_that_is_lost_to_another_is_picked_anew(
     box: Box, monkeypatch: pytest.MonkeyPatch, network: str, kind: str
 ) -> None:

@@ -284,6 +284,7 @@ def test_stubs_of_a_model_that_is_unloaded_are_no_loss(own_home: Path, tmp_path:
         wait_until(health.failure, 5)
 
 
+@pytest.mark.long
 def test_a_server_that_is_frozen_for_long_is_known(own_home: Path, tmp_path: Path) -> None:
     with running(tmp_path, "identity") as (server, _):
         health = Health(server)

@@ -26,7 +26,7 @@ model: cnn
 sweep:
   instances: [1, 2]
   dynamic_batching: [null, {max_queue_delay_us: 500}]
-  batch_size: [1, 8]
+  batch_size: [8]
   concurrency: [1, 8]
   protocol: [http]
 measure: {window: 500ms, passes: 3}
@@ -136,7 +136,7 @@ def test_the_summary_has_a_row_a_point_with_the_promised_columns(
 ) -> None:
     points = rows(run[0] / "summary.csv")
     assert list(points[0])[: len(COLUMNS)] == COLUMNS
-    assert len(points) == 16
+    assert len(points) == 8
     for point in points:
         assert float(point["throughput"]) > 0, point
         assert point["errors"] == point["wrong_answers"] == "0", point
@@ -305,12 +305,14 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(
     done = harness(
         "run", scenario, "--models", triton_models, "--output", tmp_path / "reports", "--dry-run"
     )
-    assert "= 16 points" in done.stderr
+    assert "= 8 points" in done.stderr
     assert "about" in done.stderr
     assert not (tmp_path / "reports").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_an_interrupted_run_keeps_and_reports_what_was_measured(
     scenario: Path, triton_models: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -191,6 +191,7 @@ def test_the_trade_offs_show(harness: Harness, tmp_path: Path) -> None:
     assert all(row["gap"] < none["gap"] for row in penalised)
 
 
+@pytest.mark.long
 def test_the_memory_of_a_fit_is_its_own_and_grows_with_the_batch(tmp_path: Path) -> None:
     from harness.models.measured_fit import measure_fit
     from harness.models.settings import Settings

@@ -243,6 +243,7 @@ def test_one_point_makes_a_page(one: Analysis) -> None:
     assert 'id="heat"' not in render_page(one)
 
 
+@pytest.mark.long
 def test_ten_thousand_points_make_a_page_that_a_browser_can_show(
     one: Analysis, mixed: Analysis
 ) -> None:
