@@ -121,10 +121,10 @@ STAGES = ("set-up", "start", "warm-up", "window", "report")
 @pytest.mark.parametrize(
     ("kind", "stage", "number"),
     [
-        *(("embedded", stage, signal.SIGINT) for stage in STAGES),
-        *(("embedded", stage, signal.SIGTERM) for stage in STAGES),
-        *(("container", stage, signal.SIGINT) for stage in STAGES[::2]),
-        *(("container", stage, signal.SIGTERM) for stage in STAGES[1::2]),
+        (kind, stage, number)
+        for kind in KINDS
+        for stage in STAGES
+        for number in (signal.SIGINT, signal.SIGTERM)
     ],
 )
 def test_an_interrupt_ends_a_run_in_order(

@@ -94,10 +94,13 @@ def test_the_server_is_frozen_while_its_load_changes(running: Callable[..., RunC
     command.assert_gone()
 
 
-def test_the_server_is_frozen_for_three_seconds(running: Callable[..., RunCommand]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_server_is_frozen_for_three_seconds(
+    running: Callable[..., RunCommand], kind: str
+) -> None:
     """It is noted, the window shows it, and the server is not given up."""
     for _ in range(2):
-        command = running("embedded", "window: 6s, passes: 1, sentinels: false")
+        command = running(kind, "window: 6s, passes: 1, sentinels: false")
         command.reach("window")
         time.sleep(2.5)  # until the warm-up has passed
         server = command.server()
