@@ -6,6 +6,7 @@ Triton's own readiness stays green when a stub has died, while every inference o
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
@@ -37,47 +38,40 @@ class Health:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._stubs: dict[str, psutil.Process] = {}
-        self._missing = ""
+        self._watched: tuple[_Stubs, ...] = ()
         self._asked = 0.0
         self.silences: list[tuple[int, float]] = []
 
     def release(self) -> None:
         """Let every stub go: call it before a load, which ends those of the former configuration."""
-        self._stubs, self._missing = {}, ""
+        self._watched = ()
 
     def settle(self, model: str | None = None, *, instances: int | None = None) -> None:
-        """Take the stubs that are there now for those that must stay: call it after each load.
+        """Watch the stubs that are there now: call it after each load.
 
         A model that is configured anew gets new stubs; its old ones linger for seconds and then go, which
-        is no failure: of each instance only the newest stub counts, and none that is one too many.
+        is no failure as long as there are as many as the model has instances. Their names do not tell which
+        of them stay: of ``cnn_0_0`` and ``cnn_0_1`` Triton may keep either, and give the next new one the
+        name of the one that it kept.
 
         Args:
-            model: whose stubs must stay; of all models where none is named.
-            instances: how many instances it has now, each with a stub; as many as are seen where left out.
+            model: whose stubs are watched; of all models where none is named.
+            instances: how many instances it has now, each with a stub; as many as have different names
+                where left out.
         """
-        newest: dict[str, tuple[float, psutil.Process]] = {}
+        seen: dict[str, list[_Stub]] = {}
         for role, pid in self._server.processes():
             if role == "stub":
                 try:
-                    stub = psutil.Process(pid)
-                    (served, instance), created = _served(stub), stub.create_time()
+                    stub = _stub(pid)
                 except psutil.Error:
                     continue
-                if model is not None and served != model:
-                    continue
-                if instances is not None and _number(instance) >= instances:
-                    continue
-                if instance not in newest or newest[instance][0] < created:
-                    newest[instance] = (created, stub)
-        self._stubs = {instance: stub for instance, (_, stub) in newest.items()}
+                if model is None or stub.model == model:
+                    seen.setdefault(stub.model, []).append(stub)
         # None at all: another backend, or processes that are not seen from here.
-        short = model is not None and 0 < len(newest) < (instances or 0)
-        self._missing = (
-            f"of the {instances} instances of {model} only {len(newest)} have a Python stub:"
-            " the server says that all are ready, and some inferences there fail"
-            if short
-            else ""
+        self._watched = tuple(
+            _Stubs(name, tuple(stubs), instances or len({stub.instance for stub in stubs}))
+            for name, stubs in seen.items()
         )
 
     def failure(self) -> str | None:
@@ -87,16 +81,11 @@ class Health:
         """
         if failure := self._server.failure():
             return failure
-        if self._missing:
-            return self._missing
-        stubs = self._stubs
-        for instance, stub in stubs.items():
-            # Released in the meantime, by another thread, it may go.
-            if not _lives(stub) and stubs is self._stubs:
-                return (
-                    f"the Python stub of {instance} (process {stub.pid}) has died:"
-                    " the server says that it is ready, and every inference there fails"
-                )
+        watched = self._watched
+        failures = [failure for stubs in watched if (failure := stubs.failure())]
+        # Released in the meantime, by another thread, they may go.
+        if failures and watched is self._watched:
+            return failures[0]
         return self._silence()
 
     def _silence(self) -> str | None:
@@ -119,20 +108,54 @@ class Health:
         return None
 
 
-def _served(stub: psutil.Process) -> tuple[str, str]:
-    """Model and instance that a stub serves, from its command line (``stub_launcher.cc``).
+@dataclass(frozen=True)
+class _Stub:
+    """A Python stub, and the instance of a model that it serves."""
+
+    model: str
+    instance: str
+    created: float
+    process: psutil.Process
+
+
+@dataclass(frozen=True)
+class _Stubs:
+    """The stubs of one model after a load: ``needed`` of them must live."""
+
+    model: str
+    stubs: tuple[_Stub, ...]
+    needed: int
+
+    def failure(self) -> str | None:
+        """What is missing, one sentence; ``None`` while there are enough."""
+        if len(self.stubs) < self.needed:
+            return (
+                f"of the {self.needed} instances of {self.model} only {len(self.stubs)} have a Python"
+                " stub: the server says that all are ready, and some inferences there fail"
+            )
+        dead = [stub for stub in self.stubs if not _lives(stub.process)]
+        if len(self.stubs) - len(dead) >= self.needed:
+            return None
+        last = max(dead, key=lambda stub: stub.created)
+        return (
+            f"the Python stub of {last.instance} (process {last.process.pid}) has died:"
+            " the server says that it is ready, and every inference there fails"
+        )
+
+
+def _stub(pid: int) -> _Stub:
+    """What a stub serves, from its command line (``stub_launcher.cc``).
 
     Its second word is ``<repository>/<model>/<version>/model.py``, its ninth the instance's name.
+
+    Raises:
+        psutil.Error: it has gone.
     """
-    words = stub.cmdline()
+    process = psutil.Process(pid)
+    words = process.cmdline()
     model = words[1].split("/")[-3] if len(words) > 1 and words[1].count("/") > 2 else ""
-    return model, words[8] if len(words) > 8 else f"process {stub.pid}"
-
-
-def _number(instance: str) -> int:
-    """Which of its model's instances it is, from 0; Triton calls them ``cnn_0_0`` and ``cnn_0_1``."""
-    digits = instance.rpartition("_")[2]
-    return int(digits) if digits.isdecimal() else 0
+    instance = words[8] if len(words) > 8 else f"process {pid}"
+    return _Stub(model, instance, process.create_time(), process)
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -116,7 +116,7 @@ def test_a_dead_stub_is_named(server: Fake, tmp_path: Path) -> None:
     assert f"the Python stub of m_0_1 (process {server.stubs[1].pid}) has died" in health.failure()
 
 
-def test_of_an_instance_only_the_newest_stub_counts(server: Fake, tmp_path: Path) -> None:
+def test_the_old_stub_of_an_instance_may_go(server: Fake, tmp_path: Path) -> None:
     old = stub(tmp_path, "m", "m_0_0")
     new = stub(tmp_path, "m", "m_0_0")
     server.stubs = [new, old]
@@ -154,6 +154,17 @@ def test_a_stub_that_is_one_too_many_may_go(server: Fake, tmp_path: Path) -> Non
     assert health.failure() is None
     server.stubs[0].kill()
     wait_until(health.failure)
+
+
+def test_two_instances_may_have_one_name(server: Fake, tmp_path: Path) -> None:
+    """From two instances to one and back: Triton keeps m_0_1, and calls the new one m_0_1 too."""
+    server.stubs = [stub(tmp_path, "m", "m_0_1"), stub(tmp_path, "m", "m_0_1")]
+    health = Health(server)
+    health.settle("m", instances=2)
+    assert health.failure() is None
+    server.stubs[0].kill()
+    wait_until(health.failure)
+    assert f"(process {server.stubs[0].pid}) has died" in str(health.failure())
 
 
 def test_an_instance_without_a_stub_is_missed_from_the_start(server: Fake, tmp_path: Path) -> None:
