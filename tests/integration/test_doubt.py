@@ -134,32 +134,21 @@ def busy(core: int, processes: int) -> Iterator[None]:
 
 
 @pytest.mark.long
-def test_a_starved_generator_is_named_with_its_cause(tmp_path: Path) -> None:
-    """The command and its generator on one core, beside processes that want it too; the server elsewhere."""
+def test_a_starved_generator_is_named_with_its_cause(harness: Harness, tmp_path: Path) -> None:
+    """The generator on one core, beside processes that want it too; the server elsewhere."""
     first, *others = sorted(psutil.Process().cpu_affinity())
     write_model(tmp_path / "models", "right", sleep_us=2000)
     scenario, reports = tmp_path / "starved.yaml", tmp_path / "reports"
     scenario.write_text(
         "model: right\n"
         f"server: {{cpus: {others or [first]}}}\n"
+        f"generator: {{cpus: [{first}]}}\n"
         "sweep: {concurrency: [1]}\n"
         "measure: {window: 3s, passes: 3, sentinels: false}\n"
     )
-    options = ["--models", str(tmp_path / "models"), "--output", str(reports)]
+    options = ["--models", tmp_path / "models", "--output", reports]
     with busy(first, processes=3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", str(scenario), *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        psutil.Process(process.pid).cpu_affinity([first])
-        try:
-            _, stderr = process.communicate(timeout=240)
-        finally:
-            process.kill()
-            process.wait()
-    assert process.returncode == 4, stderr
+        harness("run", scenario, *options, code=4)
     (run,) = (path.parent for path in reports.glob("*/run.json"))
     (row,) = points_of(run)
     assert row["verdict"] == "generator-bound", row["reasons"]
