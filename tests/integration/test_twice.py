@@ -1,4 +1,4 @@
-"""The same scenario twice on the same machine gives the same answer, or says that it cannot tell.
+"""The same scenario again, on the same server or in a container, gives the same answer, or says that it cannot tell.
 
 On a noisy machine these may fail, and then they should: nobody could rely on a run there either. No bound
 is widened; what failed says how far the sentinel trials of both runs show that the machine itself drifted.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import yaml
 
 from harness.analysis import analyse
 from harness.archive import open_run
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from harness.analysis.results import Analysis
+    from harness.analysis.results import Analysis, WorkloadResult
     from harness.statistics.intervals import Interval
 
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 log = logging.getLogger(__name__)  # --log-cli-level=INFO shows the figures
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
 QUICKSTART = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
+PASSES_IN_CONTAINER = 3  # of the quickstart's five: all of its points, in under three minutes
+WITHIN = 0.05
 SEVEN_SECONDS = """\
 model: cnn
 sweep:
@@ -38,14 +43,26 @@ slo: {p99: 50ms, errors: 0}
 """
 
 
-def twice(harness: Harness, scenario: Path, models: Path, reports: Path) -> list[Analysis]:
-    runs = []
-    for _ in range(2):
-        done = harness(
-            "run", scenario, "--models", models, "--output", reports, code=(0, 4), timeout_s=600
-        )
-        runs.append(analyse(open_run(Path(done.stdout.splitlines()[-1]).parent)))
-    return runs
+def measured(harness: Harness, scenario: Path, models: Path, reports: Path) -> Analysis:
+    """Run a scenario; no trial of it may fail, and no answer be wrong."""
+    done = harness(
+        "run", scenario, "--models", models, "--output", reports, code=(0, 4), timeout_s=600
+    )
+    run = open_run(Path(done.stdout.splitlines()[-1]).parent)
+    assert {trial.failure for trial in run.trials()} == {None}
+    analysis = analyse(run)
+    assert sum(result.wrong_answers for result in analysis.results) == 0
+    return analysis
+
+
+@pytest.fixture(scope="module")
+def quickstart(
+    harness: Harness, triton_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Analysis:
+    """The quickstart, run once as it is."""
+    analysis = measured(harness, QUICKSTART, triton_models, tmp_path_factory.mktemp("quickstart"))
+    assert len(analysis.results) == 36
+    return analysis
 
 
 def compared(first: Analysis, second: Analysis) -> tuple[str, float, float]:
@@ -79,23 +96,54 @@ def assert_same_advice(first: Analysis, second: Analysis) -> None:
         assert same, f"{one.label}: {one.reason} / {other.reason}"
 
 
-@pytest.mark.long
-@pytest.mark.timeout(1300)
-def test_the_quickstart_twice(harness: Harness, triton_models: Path, tmp_path: Path) -> None:
-    first, second = twice(harness, QUICKSTART, triton_models, tmp_path)
-    assert len(first.results) == 36
-    said, overlap, width = compared(first, second)
+def test_the_quickstart_twice(
+    quickstart: Analysis, harness: Harness, triton_models: Path, tmp_path: Path
+) -> None:
+    again = measured(harness, QUICKSTART, triton_models, tmp_path)
+    said, overlap, width = compared(quickstart, again)
     assert overlap >= 0.90, said
     assert width <= 0.30, said
-    assert_same_advice(first, second)
+    assert_same_advice(quickstart, again)
 
 
-@pytest.mark.long
 def test_seven_seconds_a_point_twice(harness: Harness, triton_models: Path, tmp_path: Path) -> None:
     scenario = tmp_path / "seven.yaml"
     scenario.write_text(SEVEN_SECONDS)
-    first, second = twice(harness, scenario, triton_models, tmp_path)
+    first, second = (measured(harness, scenario, triton_models, tmp_path) for _ in range(2))
     said, overlap, width = compared(first, second)
     assert overlap >= 0.90, said
     assert width <= 0.12, said
     assert_same_advice(first, second)
+
+
+def best_throughput(result: WorkloadResult, key: str) -> float:
+    """What a configuration gives at its best level; 0 where none qualifies."""
+    ranked = next(one for one in result.ranking if one.configuration.key == key)
+    return ranked.best.throughput.estimate if ranked.best else 0.0
+
+
+def test_a_container_gets_the_same_advice_or_one_within_a_twentieth(
+    quickstart: Analysis, harness: Harness, triton_models: Path, triton_image: str, tmp_path: Path
+) -> None:
+    scenario = yaml.safe_load(QUICKSTART.read_text())
+    scenario["server"] = {"kind": "container", "network": "host", "image": triton_image}
+    scenario["measure"]["passes"] = PASSES_IN_CONTAINER
+    path = tmp_path / "container.yaml"
+    path.write_text(yaml.safe_dump(scenario))
+    contained = measured(harness, path, triton_models, tmp_path)
+    assert len(contained.results) == 36
+    advised = 0
+    for here, there in zip(quickstart.workloads, contained.workloads, strict=True):
+        assert here.label == there.label
+        if here.winner is None or there.winner is None:
+            continue  # no valid point on a machine that is too busy
+        advised += 1
+        mine, its = here.winner.configuration.key, there.winner.configuration.key
+        tied = {one.configuration.key for one in here.tie_set}
+        tied_there = {one.configuration.key for one in there.tie_set}
+        close = [
+            best_throughput(result, its) >= (1 - WITHIN) * best_throughput(result, mine)
+            for result in (here, there)
+        ]
+        assert mine == its or its in tied or mine in tied_there or all(close), (mine, its)
+    assert advised, "no workload had a valid winner on both servers"
