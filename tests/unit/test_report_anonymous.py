@@ -24,7 +24,16 @@ model: cnn
 sweep: {instances: [1, 2], concurrency: [2, 8]}
 measure: {window: 300ms, passes: 3}
 """
-SECRETS = ("buildbox-17", "alice", "bob", "secret-project", "/home/", "/srv/", "/Users/", "/var/")
+SECRETS = (
+    "buildbox-17",
+    "alice",
+    "robert",
+    "secret-project",
+    "/home/",
+    "/srv/",
+    "/Users/",
+    "/var/",
+)
 
 
 def telling(measured: Measured) -> Measured:
@@ -34,7 +43,7 @@ def telling(measured: Measured) -> Measured:
         measured,
         requested={**measured.record.requested, "parameters": parameters},
         differences=("default_model_filename: /srv/secret-project/model.onnx on BUILDBOX-17",),
-        statistics_note="read by Bob",
+        statistics_note="read by Robert",
         warmup_reason="steady after 0.2 s",
         failure="/var/lib/secret-project/server.log: alice's server died"
         if measured.record.index == 3
@@ -53,10 +62,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
             "../secret-project/quick.yaml",
             "--output=/srv/secret-project/reports",
         ),
-        "host": {**record.host, "hostname": "buildbox-17.example.org", "note": "bob@buildbox-17"},
-        "server": {**record.server, "options": ["--log=/Users/bob/secret-project/triton.log"]},
+        "host": {
+            **record.host,
+            "hostname": "buildbox-17.example.org",
+            "note": "robert@buildbox-17",
+        },
+        "server": {**record.server, "options": ["--log=/Users/robert/secret-project/triton.log"]},
         "model": {"cnn": {"source": "/srv/secret-project/cnn.keras", "accuracy": 0.98}},
-        "notes": ("kept in ~bob/secret-project/notes", "http://127.0.0.1:8000/v2 answered"),
+        "notes": ("kept in ~robert/secret-project/notes", "http://127.0.0.1:8000/v2 answered"),
         "status_reason": "/srv/secret-project is full",
     }
     run.write_record(record.model_copy(update=told))
@@ -86,8 +99,11 @@ def test_the_run_itself_tells(run: RunDirectory) -> None:
 def test_an_anonymous_copy_does_not(run: RunDirectory, tmp_path: Path) -> None:
     rebuild(run, tmp_path / "example", anonymous=True)
     told = everything(tmp_path / "example").lower()
-    secrets = (*SECRETS, socket.gethostname().lower(), str(Path.home()) + "/", str(run.path))
-    if getpass.getuser() != "root":
+    secrets = (*SECRETS, str(Path.home()) + "/", str(run.path))
+    # A short name stands in the page's hashes by chance.
+    if len(socket.gethostname()) > 5:
+        secrets += (socket.gethostname().lower(),)
+    if getpass.getuser() != "root" and len(getpass.getuser()) > 5:
         secrets += (getpass.getuser().lower(),)
     for secret in secrets:
         assert secret.lower() not in told, secret
