@@ -137,13 +137,13 @@ def busy(core: int, processes: int) -> Iterator[None]:
 def test_a_starved_generator_is_named_with_its_cause(harness: Harness, tmp_path: Path) -> None:
     """The generator on one core, beside processes that want it too; the server elsewhere."""
     first, *others = sorted(psutil.Process().cpu_affinity())
-    write_model(tmp_path / "models", "right", sleep_us=2000)
+    write_model(tmp_path / "models", "right")
     scenario, reports = tmp_path / "starved.yaml", tmp_path / "reports"
     scenario.write_text(
         "model: right\n"
         f"server: {{cpus: {others or [first]}}}\n"
         f"generator: {{cpus: [{first}]}}\n"
-        "sweep: {concurrency: [1]}\n"
+        "sweep: {concurrency: [8]}\n"
         "measure: {window: 3s, passes: 3, sentinels: false}\n"
     )
     options = ["--models", tmp_path / "models", "--output", reports]
@@ -152,7 +152,8 @@ def test_a_starved_generator_is_named_with_its_cause(harness: Harness, tmp_path:
     (run,) = (path.parent for path in reports.glob("*/run.json"))
     (row,) = points_of(run)
     assert row["verdict"] == "generator-bound", row["reasons"]
-    assert "the load generator's event loop was" in row["reasons"]
+    symptoms = ("event loop was", "of the one core", "users took", "waited in the generator")
+    assert any(symptom in row["reasons"] for symptom in symptoms), row["reasons"]
     assert "other processes of this machine used" in row["reasons"]
 
 
