@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,33 +21,39 @@ from harness.servers.control import Control
 from harness.servers.ports import choose_ports
 from harness.servers.server import Endpoints
 from harness.servers.staging import staged
-from tests.footprint import listens, lives, wait_until
+from tests.footprint import SHARED_MEMORY, listens, values, wait_until
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterator
 
     from harness.servers.server import Server
     from tests.certificates import Certificates
 
-__all__ = [
-    "ADMIN",
-    "MODELS",
-    "OWN_BATCHING",
-    "Session",
-    "Somebody",
-    "https_proxy",
-    "somebody",
-    "start_harness",
-]
+__all__ = ["ADMIN", "BROKEN", "MODELS", "OWN_BATCHING", "Somebody", "https_proxy", "somebody"]
 
 # What the owner has set and no sweep would. One instance: where several Python stubs start at once on a
 # busy machine, one of Triton 2.51's now and then dies (boost's lock_exception), and the load never ends.
 OWN_BATCHING = {"preferred_batch_size": [64], "max_queue_delay_microseconds": 321}
 MODELS = Path(__file__).parent / "models"
+OPENS_ONNX = """\
+import onnxruntime
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        onnxruntime.InferenceSession(args["model_repository"] + "/1/model.onnx")
+"""
+# Models that do not load: the file that is wrong, and what is in it.
+BROKEN = {
+    "broken": ("1/model.py", "raise ImportError('no module named nosuchlibrary')"),
+    "bad_onnx": ("1/model.py", OPENS_ONNX),
+    "bad_config": ("config.pbtxt", 'name: "bad_config" backend: {'),
+    "no_backend": ("config.pbtxt", 'name: "no_backend" backend: "nosuch" max_batch_size: 4'),
+}
 # Who sends this header may load models, by ``--grpc-restricted-protocol``.
 ADMIN = "let-me-load-models"
 ADMIN_HEADER = "triton-grpc-protocol-admin"
+REGIONS = "--backend-config=python,shm-region-prefix-name"
 RESTRICTED = f"--grpc-restricted-protocol=model-repository:admin={ADMIN}"
 
 
@@ -68,8 +71,14 @@ class Somebody:
 
     def state(self) -> dict[str, Any]:
         """Everything that a visitor may have changed: each loaded model with its configuration."""
-        names = filter(self.has_loaded, ("identity", "null", "broken", PROBE))
+        names = filter(self.has_loaded, ("identity", "null", *BROKEN, PROBE))
         return {name: self.control.effective_configuration(name) for name in names}
+
+    def holdings(self) -> tuple[int, int]:
+        """How many stubs and regions of shared memory it has; those of a former configuration linger."""
+        prefix = values(psutil.Process(self.pid).cmdline(), REGIONS)[0]
+        regions = [entry for entry in SHARED_MEMORY.iterdir() if entry.name.startswith(prefix)]
+        return [role for role, _ in self.server.processes()].count("stub"), len(regions)
 
     def has_loaded(self, model: str) -> bool:
         """Whether a model is loaded."""
@@ -101,7 +110,7 @@ def somebody(
     access: Access | None = None,
     loaded: bool = True,
 ) -> Iterator[Somebody]:
-    """Run a Triton with ``identity`` loaded in a way of its own; ``null``, which is not, and ``broken``, which cannot be."""
+    """Run a Triton with ``identity`` loaded in a way of its own; ``null``, which is not, and some that cannot be."""
     ports = ports or choose_ports({"http": 0, "grpc": 0, "metrics": 0})
     spec = ServerSpec.model_validate(
         {f"{name}_port": port for name, port in ports.items()} | {"extra_args": extra_args}
@@ -109,7 +118,7 @@ def somebody(
     access = access or Access(headers=((ADMIN_HEADER, "TEST_ADMIN"),))
     with ExitStack() as stack:
         folders = {name: MODELS / name for name in ("identity", "null")}
-        folders["broken"] = broken(logs)
+        folders |= {name: broken(logs, name) for name in BROKEN}
         repository = stack.enter_context(staged(folders, "somebody"))
         server = stack.enter_context(serving(spec, repository, logs=logs, run_id="somebody"))
         at = server.endpoints
@@ -120,14 +129,16 @@ def somebody(
         yield Somebody(server, control)
 
 
-def broken(folder: Path) -> Path:
+def broken(folder: Path, name: str) -> Path:
     """A model that does not load."""
-    target = folder / "broken"
+    target = folder / name
     if not target.exists():
         shutil.copytree(MODELS / "null", target)
         config = target / "config.pbtxt"
-        config.write_text(config.read_text().replace('"null"', '"broken"'))
-        (target / "1" / "model.py").write_text("raise ImportError('no module named nosuchlibrary')")
+        config.write_text(config.read_text().replace('"null"', f'"{name}"'))
+        file, text = BROKEN[name]
+        (target / file).write_text(text)
+        (target / "1" / "model.onnx").write_bytes(b"no ONNX")
     return target
 
 
@@ -185,56 +196,3 @@ def https_proxy(
         process.wait(10)
         if process.stderr:
             process.stderr.close()
-
-
-class Session:
-    """A ``harness run`` under way, of which nothing may be left."""
-
-    def __init__(self, process: subprocess.Popen[str], reports: Path) -> None:
-        self.process = process
-        self.reports = reports
-        self.seen: set[int] = set()
-
-    def note(self) -> None:
-        """Look which processes it has now."""
-        try:
-            children = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return
-        self.seen |= {child.pid for child in children}
-
-    def sealed(self) -> int:
-        """How many trials are in the archive."""
-        return len(list(self.reports.glob("*/trials/*/trial.json")))
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it to the command alone."""
-        self.note()
-        os.kill(self.process.pid, number)
-
-    def end(self, timeout_s: float = 90) -> tuple[int, str, str]:
-        """Wait until it ends and nothing of it is left; the exit code, and what it printed."""
-        try:
-            out, err = self.process.communicate(timeout=timeout_s)
-        finally:
-            self.process.kill()
-        wait_until(lambda: not any(map(lives, self.seen)), 10, "its processes are gone")
-        return self.process.returncode, out, err
-
-
-def start_harness(
-    scenario: str, folder: Path, *options: str, environment: dict[str, str] | None = None
-) -> Session:
-    """Start ``harness run`` on the text of a scenario."""
-    file, reports = folder / "remote.yaml", folder / f"reports-{time.monotonic_ns()}"
-    file.write_text(scenario)
-    command = [sys.executable, "-m", "harness", "run", str(file), "--output", str(reports)]
-    models = [] if "--models" in options else ["--models", str(folder / "no-models")]
-    process = subprocess.Popen(
-        [*command, *models, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"COLUMNS": "300", "TEST_ADMIN": ADMIN} | (environment or {}),
-    )
-    return Session(process, reports)

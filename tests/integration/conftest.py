@@ -17,6 +17,7 @@ import pytest
 from tests.commands import MEASURE, RunCommand, run_command, scenario_text
 from tests.containers import Box, built_image, connected, own_box
 from tests.servers import make_home
+from tests.somebody import ADMIN, Somebody, somebody
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -137,6 +138,15 @@ def box(
 ) -> Box:
     """What starts containers that leave nothing."""
     return own_box(container_engine, triton_image, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Somebody]:
+    """A Triton that goes on through all of a module's tests, run by somebody else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEST_ADMIN", ADMIN)
+        with somebody(tmp_path_factory.mktemp("somebody")) as triton:
+            yield triton
 
 
 @pytest.fixture

@@ -1,0 +1,155 @@
+"""HTTPS through nginx, with a bearer token and a client's certificate; gRPC with Triton's own TLS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.access import Access
+from harness.errors import EnvironmentFailedError
+from tests.certificates import Certificates, make_certificates
+from tests.footprint import wait_until
+from tests.somebody import https_proxy, somebody
+from tests.visits import MODEL, QUICK, SWEEP, archive, asked, start_harness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOKEN = "t0ken-that-nobody-may-see"
+BOTH = "sweep: {protocol: [http, grpc], concurrency: 4}\n"
+GRPC = "sweep: {protocol: grpc, concurrency: 4}\n"
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_TOKEN", TOKEN)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def ports(
+    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, int]]:
+    made = certificates
+    arguments = (
+        "--grpc-use-ssl=1",
+        "--grpc-use-ssl-mutual=1",
+        f"--grpc-server-cert={made.server.certificate}",
+        f"--grpc-server-key={made.server.key}",
+        f"--grpc-root-cert={made.ca.certificate}",
+    )
+    pair = (str(made.client.certificate), str(made.client.key))
+    access = Access(False, True, str(made.ca.certificate), *pair)
+    folder = tmp_path_factory.mktemp("tls")
+    with somebody(folder, extra_args=arguments, access=access) as triton:
+        at = triton.server.endpoints
+        with https_proxy(folder, at.http_port, made, TOKEN) as ports:
+            yield {**ports, "grpc": at.grpc_port or 0, "plain": at.http_port}
+
+
+def scenario(ports: dict[str, int], made: Certificates, *, ca: str = "", **change: str) -> str:
+    files = f"ca: {ca or made.ca.certificate}"
+    own = f"certificate: {made.client.certificate}, key: {made.client.key}"
+    words = {
+        "kind": "remote",
+        "host": "localhost",
+        "http_port": str(ports["good"]),
+        "grpc_port": str(ports["grpc"]),
+        "tls": f"{{{files}, {own}}}",
+        "token_env": "TEST_TOKEN",
+    } | change
+    return f"server: {{{', '.join(f'{key}: {value}' for key, value in words.items())}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("sender", "sweep"),
+    [("raw", BOTH), pytest.param("tritonclient", GRPC, marks=pytest.mark.long)],
+)
+def test_a_run_over_tls_with_a_token(
+    ports: dict[str, int],
+    certificates: Certificates,
+    tmp_path: Path,
+    sender: str,
+    sweep: str,
+) -> None:
+    text = MODEL + scenario(ports, certificates) + sweep
+    measure = QUICK.replace("sentinels", f"sender: {sender}, sentinels")
+    session = start_harness(text + measure, tmp_path, environment={"TEST_TOKEN": TOKEN})
+    wait_until(lambda: session.sealed() or session.process.poll() is not None, 60)
+    words = session.commands()
+    code, out, err = session.end()
+    assert code in (0, 4), err
+    _, trials, archived = archive(session)
+    protocols = {"http", "grpc"} if sender == "raw" else {"grpc"}
+    assert {trial.point.workload.protocol for trial in trials} == protocols
+    assert [trial.failure for trial in trials] == [None] * len(trials)
+    assert all(t.statistics and t.statistics.success_count > 0 for t in trials)
+    assert "harness.load.process" in words
+    assert TOKEN not in archived + out + err + words
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ca": "OTHER"}, "its certificate is not accepted"),
+        ({"http_port": "expired"}, "certificate has expired"),
+        ({"http_port": "elsewhere"}, "is not valid for 'localhost'"),
+        ({"http_port": "plain"}, "the port does not speak TLS"),
+        ({"token_env": "WRONG_TOKEN"}, "HTTP 401"),
+        ({"tls": "{ca: CA}"}, "No required SSL certificate was sent"),
+        ({"tls": "{ca: CA, grpc: false, certificate: OWN, key: KEY}"}, "server metadata"),
+    ],
+)
+def test_what_is_wrong_with_tls_is_said_in_one_sentence(
+    ports: dict[str, int],
+    certificates: Certificates,
+    change: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = certificates
+    monkeypatch.setenv("WRONG_TOKEN", "not-the-right-one")
+    names = {
+        "OTHER": str(made.other_ca.certificate),
+        "CA": str(made.ca.certificate),
+        "OWN": str(made.client.certificate),
+        "KEY": str(made.client.key),
+    }
+    change = {key: str(ports.get(value, value)) for key, value in change.items()}
+    for old, new in names.items():
+        change = {key: value.replace(old, new) for key, value in change.items()}
+    with pytest.raises(EnvironmentFailedError) as caught:
+        asked(MODEL + scenario(ports, made, **change) + SWEEP)
+    assert said in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ca": "OTHER"}, "its certificate is not accepted"),
+        ({"http_port": "expired"}, "certificate has expired"),
+        ({"http_port": "plain"}, "the port does not speak TLS"),
+    ],
+)
+def test_a_run_that_cannot_begin_exits_with_3(
+    ports: dict[str, int],
+    certificates: Certificates,
+    tmp_path: Path,
+    change: dict[str, str],
+    said: str,
+) -> None:
+    other = str(certificates.other_ca.certificate)
+    change = {key: str(ports.get(value, other)) for key, value in change.items()}
+    text = scenario(ports, certificates, **change)
+    code, out, err = start_harness(MODEL + text + SWEEP, tmp_path, "--dry-run").end()
+    assert code == 3, err
+    assert said in err
+    assert "Traceback" not in out + err
+    assert TOKEN not in out + err

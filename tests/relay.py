@@ -1,0 +1,104 @@
+"""An address behind which one server takes another's place at once: a restart that is too quick to be seen."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Relay", "relay"]
+
+CHUNK_BYTES = 1 << 16
+
+
+class Relay:
+    """Passes connections on, each port's to the server that is behind it at the moment.
+
+    Args:
+        upstream: ports on loopback by name, of the first server.
+    """
+
+    def __init__(self, upstream: Mapping[str, int]) -> None:
+        self._upstream = upstream
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in upstream}
+        self._threads = [
+            threading.Thread(target=self._accept, args=item) for item in self._listeners.items()
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Where it listens, by name."""
+        return {name: each.getsockname()[1] for name, each in self._listeners.items()}
+
+    def switch(self, upstream: Mapping[str, int]) -> None:
+        """Put another server behind it; every connection breaks, as when one is killed."""
+        with self._lock:
+            self._upstream = upstream
+            for visitor in self._open:
+                with contextlib.suppress(OSError):  # it has just gone
+                    visitor.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Listen no more, and break what is there."""
+        for listener in self._listeners.values():
+            listener.shutdown(socket.SHUT_RDWR)
+        self.switch({})
+        for thread in self._threads:
+            thread.join()
+        for listener in self._listeners.values():
+            listener.close()
+
+    def _accept(self, name: str, listener: socket.socket) -> None:
+        passing = []
+        with contextlib.suppress(OSError):  # it is closed
+            while True:
+                visitor, _ = listener.accept()
+                passing.append(threading.Thread(target=self._pass, args=(name, visitor)))
+                passing[-1].start()
+        for thread in passing:
+            thread.join()
+
+    def _pass(self, name: str, visitor: socket.socket) -> None:
+        with visitor, contextlib.suppress(OSError, KeyError):  # it breaks, or nobody is there
+            with self._lock:
+                server = socket.create_connection(("127.0.0.1", self._upstream[name]))
+                self._open.add(visitor)
+            with server:
+                try:
+                    _exchange(visitor, server)
+                finally:
+                    with self._lock:
+                        self._open.remove(visitor)
+
+
+def _exchange(visitor: socket.socket, server: socket.socket) -> None:
+    """Pass on what comes until one of the two hangs up."""
+    other = {visitor: server, server: visitor}
+    for end in other:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while True:
+        for source in select.select(list(other), [], [])[0]:
+            data = source.recv(CHUNK_BYTES)
+            if not data:
+                return
+            other[source].sendall(data)
+
+
+@contextmanager
+def relay(upstream: Mapping[str, int]) -> Iterator[Relay]:
+    """A relay before the server with these ports."""
+    made = Relay(upstream)
+    try:
+        yield made
+    finally:
+        made.close()
