@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from harness import __version__
 from harness.errors import HarnessError, InterruptedRunError
-from harness.interrupt import interrupted, take_signals
+from harness.interrupt import end_with_a_code, interrupted, take_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,4 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception:  # noqa: BLE001 - Python would end with 1, which means an SLO that is not met
         traceback.print_exc()
         sys.exit(OURS)
+    finally:
+        end_with_a_code()
     sys.exit()

@@ -98,6 +98,25 @@ def test_an_error_ends_the_command_with_its_code(
     assert capsys.readouterr().err == f"error: {said}.\n"
 
 
+def test_an_interrupt_within_code_of_a_string_ends_the_command_with_its_code(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "from harness import cli\n"
+        'cli.app.command("fail")(lambda: exec("raise KeyboardInterrupt"))\n'
+        'cli.main(["fail"])\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 130, done
+    assert done.stderr == "error: interrupted.\n"
+
+
 def test_a_mistake_of_ours_shows_where_and_is_not_taken_for_an_slo_that_is_not_met(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
