@@ -237,9 +237,9 @@ def test_users_are_in_flight_at_once(
 
     Throughput times the server's own time for a request is the number that it had in hand. The throughput
     comes from whole cycles, so that nothing is cut at an edge. In the trap of gRPC under gevent, 10 of the
-    20 users would be in flight.
+    16 users would be in flight.
     """
-    users = 20
+    users = 16
     sleep(500_000, users)
     before = control.snapshot("sleep")
     raw.aim(replace(identity, model="sleep"))
@@ -297,7 +297,7 @@ def test_slow_calls_do_not_hold_up_fast_ones(
     identity: Target, sleep: Callable[..., None], tmp_path: Path
 ) -> None:
     """The trap of gRPC under gevent: each call waits in one of 10 threads, the fast behind the slow."""
-    slow_calls = 20
+    slow_calls = 16
     sleep(1_500_000, slow_calls)
     script = tmp_path / "fast_among_slow.py"
     script.write_text(FAST_AMONG_SLOW)
