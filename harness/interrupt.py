@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["end_with_a_code", "heed", "interrupted", "take_signals"]
+__all__ = ["heed", "interrupted", "take_signals"]
 
 
 class _State:
@@ -53,16 +53,6 @@ def heed() -> None:
     """
     if _State.interrupted:
         raise KeyboardInterrupt
-
-
-def end_with_a_code() -> None:
-    """See that the exit code counts at the end, whatever has been interrupted.
-
-    ``python -m`` ends itself with SIGINT instead where an interrupt, caught or not, came through code in a
-    string, such as the methods of a dataclass. Python notes that anew each time it runs such code
-    (``run_eval_code_obj`` in ``pythonrun.c``).
-    """
-    eval("None")  # noqa: S307 - nobody else's words
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:

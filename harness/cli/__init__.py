@@ -6,6 +6,7 @@ once.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 
 from harness import __version__
 from harness.errors import HarnessError, InterruptedRunError
-from harness.interrupt import end_with_a_code, interrupted, take_signals
+from harness.interrupt import interrupted, take_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,18 +77,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     from harness.cli import verbs  # noqa: F401 - registers the commands on the app
 
     take_signals()
+    code = 0
     try:
         app(None if arguments is None else list(arguments), prog_name="harness")
     except HarnessError as error:
         from harness.cli.console import complain
 
         complain(str(error))
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except KeyboardInterrupt:  # before a command has begun, or after it has ended
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:  # noqa: BLE001 - Python would end with 1, which means an SLO that is not met
         traceback.print_exc()
-        sys.exit(OURS)
-    finally:
-        end_with_a_code()
-    sys.exit()
+        code = OURS
+    if interrupted():
+        # ``python -m`` ends itself with SIGINT instead of a code where an interrupt, caught or not, came
+        # through code in a string, such as the methods of a dataclass, also at its very end
+        # (``run_eval_code_obj`` in ``pythonrun.c``).
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -103,7 +103,7 @@ def test_an_interrupt_within_code_of_a_string_ends_the_command_with_its_code(
 ) -> None:
     (tmp_path / "interrupted.py").write_text(
         "from harness import cli\n"
-        'cli.app.command("fail")(lambda: exec("raise KeyboardInterrupt"))\n'
+        'cli.app.command("fail")(lambda: exec("import os; os.kill(os.getpid(), 2)"))\n'
         'cli.main(["fail"])\n'
     )
     done = subprocess.run(
