@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 TRAINED := build/models/cnn/training.json
 EXPORTED := triton_models/cnn/export.json
+SLOWEST := --durations 25 --durations-min 10
 
 # The first of some Pythons that is there, can make an environment, and is one of the versions given.
 first = $(shell for python in $(1); do \
@@ -33,11 +34,11 @@ demo: server $(EXPORTED) ## train the network, serve it on a real Triton, sweep 
 
 test: server $(VENV)/.dev ## all tests but those that measure for minutes
 	$(BIN)/pytest -m "not long" --numprocesses 2 tests/unit
-	$(BIN)/pytest -m "not long" tests/integration
+	$(BIN)/pytest -m "not long" $(SLOWEST) tests/integration
 
 test-long: server $(VENV)/.dev ## the tests that measure for minutes
 	$(BIN)/pytest -m long --numprocesses 2 tests/unit
-	$(BIN)/pytest -m long tests/integration
+	$(BIN)/pytest -m long $(SLOWEST) tests/integration
 
 lint: $(VENV)/.dev ## formatting, lint rules, types
 	$(BIN)/ruff format --check --quiet

@@ -93,7 +93,8 @@ def standings(analysis: Analysis) -> tuple[str, ...]:
 def _contest(record: RunRecord, group: Sequence[WorkloadResult]) -> Contest:
     best = {result.model: result.winner.best for result in group if result.winner}
     accuracies = {result.model: _accuracy_of(_export(record, result.model)) for result in group}
-    fastest = max((point for point in best.values() if point), key=_throughput, default=None)
+    found = [point for point in best.values() if point]
+    fastest = max(found, key=_throughput, default=None)
     contenders = []
     for result in group:
         export, point = _export(record, result.model), best.get(result.model)
@@ -106,7 +107,9 @@ def _contest(record: RunRecord, group: Sequence[WorkloadResult]) -> Contest:
                 judged_on=_judged_on(export),
                 loss=_loss(export),
                 best=point,
-                of_fastest=throughput_ratio(point, fastest) if point and fastest else None,
+                of_fastest=throughput_ratio(point, fastest, len(found))
+                if point and fastest
+                else None,
                 front=_on_front(result.model, best, accuracies),
                 why_not="" if point else _why_not(result),
             )

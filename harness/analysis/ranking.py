@@ -9,6 +9,11 @@ communications", ICC 1979), beyond which more users buy latency rather than thro
 Configurations are compared by the ratio of their throughputs, paired within the passes. Those that cannot
 be told apart from the leader are tied with it, and of them the one with the fewest instances wins, then
 the one that uses the least CPU. Only valid points can win.
+
+The leader is known only once all are measured, and among equals it is the luckiest one. So the ratios of
+one ranking hold *together* with 95 % confidence (Bonferroni), and the tied ones hold the truly best one
+at least as often: multiple comparisons with the best, Hsu, "Simultaneous confidence intervals for all
+distances from the 'best'", *Annals of Statistics* 9 (1981).
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis.results import RankedConfiguration, WorkloadResult
 from harness.point import ClosedLoad
-from harness.statistics.intervals import Interval, paired_ratio
+from harness.statistics.intervals import Interval, paired_ratio, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,12 +47,19 @@ def rank(results: Sequence[PointResult], slo: Slo) -> tuple[WorkloadResult, ...]
     )
 
 
-def throughput_ratio(a: PointResult, b: PointResult) -> Interval:
-    """How many times ``b``'s throughput ``a``'s is, paired within the passes that both were measured in."""
+def throughput_ratio(a: PointResult, b: PointResult, contenders: int = 2) -> Interval:
+    """How many times ``b``'s throughput ``a``'s is, paired within the passes that both were measured in.
+
+    Args:
+        a: one point.
+        b: the one that it is compared with.
+        contenders: how many points are compared with one of them; their ratios hold together with 95 %.
+    """
     passes = sorted(a.throughput_of_pass.keys() & b.throughput_of_pass.keys())
     return paired_ratio(
         [a.throughput_of_pass[index] for index in passes],
         [b.throughput_of_pass[index] for index in passes],
+        confidence=together(max(1, contenders - 1)),
     )
 
 
@@ -59,14 +71,16 @@ def _rank_workload(
         groups.setdefault(result.point.configuration, []).append(result)
     best = {key: _best_level(levels, slo) for key, levels in groups.items()}
     found = [result for result in best.values() if result is not None]
-    leader = max(found, key=lambda result: result.throughput.estimate, default=None)
-    ranked = [_ranked(key, best[key], leader, levels, slo) for key, levels in groups.items()]
+    ranked = [
+        _compared(key, level, found) if (level := best[key]) else _unqualified(key, levels, slo)
+        for key, levels in groups.items()
+    ]
     ranking = tuple(sorted(ranked, key=_throughput_of, reverse=True))
     winner = min((entry for entry in ranking if entry.tied), key=_cost, default=None)
     default = next((entry for entry in ranking if _is_default(entry.configuration)), None)
     gain = None
     if winner and winner.best and default and default.best:
-        gain = throughput_ratio(winner.best, default.best)
+        gain = throughput_ratio(winner.best, default.best, len(found))
     is_tie = gain is not None and (winner == default or not _separated(gain))
     return WorkloadResult(
         model=model,
@@ -117,24 +131,27 @@ def _disqualified(result: PointResult, slo: Slo) -> str:
     return ""
 
 
-def _ranked(
-    configuration: ServerConfiguration,
-    best: PointResult | None,
-    leader: PointResult | None,
-    levels: Sequence[PointResult],
-    slo: Slo,
+def _compared(
+    configuration: ServerConfiguration, best: PointResult, contenders: Sequence[PointResult]
 ) -> RankedConfiguration:
-    if best is None or leader is None:
-        why = "no level is valid"
-        valid = [level for level in levels if level.valid]
-        if valid:
-            least = min(valid, key=lambda level: level.latency_mean_ms.estimate)
-            why = f"no level meets the SLO: at {load_label(least)} {_disqualified(least, slo)}"
-        return RankedConfiguration(configuration, None, None, tied=False, why_not=why)
+    """A configuration's place, by its best level beside that of the leader."""
+    leader = max(contenders, key=_throughput)
     if best is leader:
         return RankedConfiguration(configuration, best, Interval(1.0, 1.0, 1.0), tied=True)
-    ratio = throughput_ratio(best, leader)
+    ratio = throughput_ratio(best, leader, len(contenders))
     return RankedConfiguration(configuration, best, ratio, tied=not _separated(ratio))
+
+
+def _unqualified(
+    configuration: ServerConfiguration, levels: Sequence[PointResult], slo: Slo
+) -> RankedConfiguration:
+    """A configuration without a level that may win, and why."""
+    why = "no level is valid"
+    valid = [level for level in levels if level.valid]
+    if valid:
+        least = min(valid, key=lambda level: level.latency_mean_ms.estimate)
+        why = f"no level meets the SLO: at {load_label(least)} {_disqualified(least, slo)}"
+    return RankedConfiguration(configuration, None, None, tied=False, why_not=why)
 
 
 def _separated(ratio: Interval) -> bool:

@@ -33,6 +33,7 @@ __all__ = [
     "interval_of_passes",
     "paired_ratio",
     "share_interval",
+    "together",
 ]
 
 MIN_BATCHES = 20
@@ -72,6 +73,14 @@ class Interval:
 def t_factor(degrees: int, confidence: float = 0.95) -> float:
     """Student's t for a two-sided interval with ``degrees`` degrees of freedom."""
     return float(stdtrit(degrees, 0.5 + confidence / 2))
+
+
+def together(intervals: int, confidence: float = 0.95) -> float:
+    """The confidence that each of some intervals needs, so that all of them hold with ``confidence``.
+
+    Bonferroni's bound: it is right whatever hangs together with what.
+    """
+    return 1 - (1 - confidence) / intervals
 
 
 def interval_of_passes(values: Floats, confidence: float = 0.95) -> Interval:

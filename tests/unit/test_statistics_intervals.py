@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from harness.statistics.intervals import Interval, batch_means, interval_of_passes, paired_ratio
+from harness.statistics.intervals import (
+    Interval,
+    batch_means,
+    interval_of_passes,
+    paired_ratio,
+    together,
+)
 
 rates = st.floats(1e-3, 1e6)
 passes = st.lists(rates, min_size=2, max_size=12)
@@ -118,3 +124,12 @@ def test_passes_with_one_side_missing_are_not_paired() -> None:
     assert math.isnan(paired_ratio([], []).estimate)
     with pytest.raises(ValueError, match="2 and 1 passes"):
         paired_ratio([1, 2], [1])
+
+
+def test_intervals_that_hold_together_are_surer_each() -> None:
+    assert together(1) == pytest.approx(0.95)
+    assert together(5) == pytest.approx(0.99)
+    pairs = [1.0, 1.2, 0.9, 1.1], [1.0, 1.0, 1.0, 1.0]
+    one, many = (paired_ratio(*pairs, confidence=together(count)) for count in (1, 5))
+    assert many.estimate == one.estimate
+    assert many.low < one.low < one.high < many.high
