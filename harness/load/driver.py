@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -81,9 +82,11 @@ class Driver:
 
     def __enter__(self) -> Self:
         """Start the process."""
-        # A socket's path may be 107 bytes long, so it does not lie in the run directory.
-        folder = Path(tempfile.mkdtemp(prefix="harness-load-"))
+        # A socket's path may be 107 bytes long, so it does not lie in the run directory. Its folder is named
+        # before it is there: an interrupt may come between any lines.
+        folder = Path(tempfile.gettempdir()) / f"harness-load-{secrets.token_hex(4)}"
         try:
+            folder.mkdir(mode=0o700)
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(str(folder / "socket"))
                 listener.listen(1)
