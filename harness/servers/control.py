@@ -112,10 +112,11 @@ class Control(Connection):
             polled = "poll" in error.what
             if not polled and "no answer" not in error.what:
                 raise
-            reason = self._reason(logged, LOG_LAG_S if polled else 0)
-            if not reason:
-                raise
-            raise EnvironmentFailedError(f"{error.what} ({reason})", where=error.where) from error
+            if reason := self._reason(logged, LOG_LAG_S if polled else 0):
+                what, remedy = f"{error.what} ({reason})", None
+            else:
+                what, remedy = error.what, self._advice(model, polled=polled)
+            raise EnvironmentFailedError(what, where=error.where, remedy=remedy) from error
 
     def unload(self, model: str, *, deadline_s: float = CALL_DEADLINE_S) -> None:
         """Unload a model. The server answers at once, and lets requests in flight finish.
@@ -162,8 +163,18 @@ class Control(Connection):
         assert best is not None  # noqa: S101 - there is at least one attempt
         return best
 
+    def _advice(self, model: str, *, polled: bool) -> str | None:
+        """Where the reason stands that is not told here; ``None`` where the log is in reach."""
+        if self._log is not None:
+            return None
+        if polled:  # what its parser said is in no answer, nor in the repository's index
+            return f"See the server's own log for why polling '{model}' failed: Triton answers no more than that"
+        return "See the server's own log"
+
     def _reason(self, start: int, patience_s: float) -> str:
         """The last error in the log; a container's arrives there a little later than its answer here."""
+        if self._log is None:
+            return ""
         deadline = time.monotonic() + patience_s
         while not (reason := reason_in_log(self._log, start)) and time.monotonic() < deadline:
             time.sleep(PAUSE_S)

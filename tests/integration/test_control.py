@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -152,6 +153,24 @@ def test_what_does_not_load_is_one_sentence(
     assert f"loading {model}: " in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not str(caught.value).endswith(("..", ";."))
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [("nosuch", None), ("unfinished", None), ("identity", CONFIG | {"nosuchkey": 1})],
+)
+def test_where_the_log_is_out_of_reach_the_way_to_it_is_told(
+    server: Server, model: str, config: dict[str, Any] | None
+) -> None:
+    """Of a configuration that cannot be read Triton gives no reason, neither here nor in its index."""
+    with (
+        Control(server.endpoints) as remote,
+        pytest.raises(EnvironmentFailedError, match="failed to poll") as caught,
+    ):
+        remote.load(model, config, deadline_s=30)
+    assert f"See the server's own log for why polling '{model}' failed" in str(caught.value)
+    assert server.log is not None
+    assert re.search(rf"(?i)poll.*'{model}'", server.log.read_text())
 
 
 def test_a_refused_configuration_leaves_the_former_one(control: Control, server: Server) -> None:
