@@ -24,8 +24,6 @@ from harness.load.target import Target
 from harness.records import SAMPLE_DTYPE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy.typing as npt
 
     from harness.point import Load, Workload
@@ -100,12 +98,7 @@ class Driver:
             shutil.rmtree(folder, ignore_errors=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the process."""
         self.close()
 

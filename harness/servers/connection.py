@@ -12,7 +12,6 @@ from harness.errors import EnvironmentFailedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from harness.servers.server import Endpoints
 
@@ -81,12 +80,7 @@ class Connection:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self.close()
 

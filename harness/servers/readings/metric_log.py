@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from harness.servers.readings.metrics import Metric
 
@@ -55,12 +54,7 @@ class MetricLog:
         """Return itself, not yet started."""
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the threads."""
         self.stop()
 

@@ -15,8 +15,6 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
-
 __all__ = ["Reading", "Telemetry"]
 
 Reading = tuple[int, str, int, float, int]  # harness.records.TELEMETRY_COLUMNS
@@ -46,12 +44,7 @@ class Telemetry:
         """Return itself, not yet started."""
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the thread."""
         self.stop()
 

@@ -12,8 +12,6 @@ from harness.servers.configuration import from_message
 from harness.snapshot import QUICK_NS, take
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from harness.servers.server import Endpoints
     from harness.snapshot import Snapshot
 
@@ -41,12 +39,7 @@ class HttpReading:
     def close(self) -> None:
         """Nothing is open."""
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing is open."""
 
     def load(
