@@ -178,14 +178,15 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.long
-def test_the_printed_command_serves(box: Box, container_engine: DockerClient) -> None:
+@pytest.mark.parametrize("network", ["bridge", "host"])
+def test_the_printed_command_serves(box: Box, container_engine: DockerClient, network: str) -> None:
     """What is printed is run by a shell, with the engine's own command."""
     if shutil.which("docker") is None:
         pytest.skip("no docker command")
     arguments = ("serve", "identity", "-r", MODELS, "--image", box.image, "--print-command")
     ports = choose_ports({"http": 0, "grpc": 0, "metrics": 0})
     given = [word for kind, port in ports.items() for word in (f"--{kind}-port", port)]
-    with command(*arguments, *given, "--network", "host") as process:
+    with command(*arguments, *given, "--network", network) as process:
         line, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     traces = box.traces()
