@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.alone import Alone
 from harness.errors import EnvironmentFailedError
 from harness.interrupt import heed
 from harness.load.driver import Driver
@@ -108,6 +109,10 @@ class Bench:
     effective: dict[str, Any] | None = None
     latest: Snapshot | None = None
 
+    def __post_init__(self) -> None:
+        """Begin to know how long requests take."""
+        self._alone = Alone(self.scenario, self.driver, self._check)
+
     def failure(self) -> str | None:
         """What broke the server or the generator, one sentence; ``None`` while both are up."""
         return self.watch.failure() or self.driver.failure()
@@ -141,7 +146,11 @@ class Bench:
             self.control.unload(PROBE)
 
     def measure(self, trial: PlannedTrial, index: int) -> Measured:
-        """Measure one trial. What goes wrong ends up in its record, never in an exception."""
+        """Measure one trial. What breaks ends up in its record, not in an exception.
+
+        Raises:
+            UsageError: a request takes longer than the window even when nothing else is sent.
+        """
         started = datetime.now(UTC)
         seen: dict[str, Any] = {}
         samples = np.empty(0, dtype=SAMPLE_DTYPE)
@@ -226,6 +235,7 @@ class Bench:
         """Send the trial's load, note the window in ``seen``, and return the samples."""
         measure, point = self.scenario.measure, trial.point
         model = point.configuration.model
+        self._alone.require_fit(point)
         self.driver.level(point.workload, point.load, request_timeout_s=measure.request_timeout_s)
         seen["level_start_ns"] = time.monotonic_ns()
         seen["warmup_reason"] = self._settle()

@@ -141,13 +141,14 @@ def run_experiment(
     Raises:
         InterruptedRunError: the user stopped it; what was measured is in ``run``.
         EnvironmentFailedError: the server, every configuration, or the load generator failed.
+        UsageError: a window is shorter than one request; what was measured before is in ``run``.
     """
     record = _new_record(plan, command)
     run.write_record(record)
     end: dict[str, Any] = {"status": "failed", "status_reason": "ended unexpectedly"}
     try:
         with as_it_was(plan) as same:
-            end |= _measure_all(same, run, record.run_id, on_progress)
+            _measure_all(same, run, record.run_id, on_progress, end)
         end |= {"status": "complete", "status_reason": ""}
     except KeyboardInterrupt as interrupt:
         end |= {"status": "interrupted", "status_reason": "stopped by the user"}
@@ -199,12 +200,16 @@ def _new_record(plan: Plan, command: tuple[str, ...]) -> RunRecord:
 
 
 def _measure_all(
-    plan: Plan, run: RunDirectory, run_id: str, on_progress: Callable[[Progress], None]
-) -> dict[str, Any]:
+    plan: Plan,
+    run: RunDirectory,
+    run_id: str,
+    on_progress: Callable[[Progress], None],
+    found: dict[str, Any],
+) -> None:
     """Walk the schedule; a trial that broke is repeated once, on a new bench where the old one broke.
 
-    Returns:
-        What is to be added to the run's record: the server, and what the load generator can do on it.
+    Adds to ``found`` what belongs into the run's record, however it ends: the server, and what the load
+    generator can do on it.
     """
     seen = Seen()
     refused: dict[str, str] = {}
@@ -212,7 +217,6 @@ def _measure_all(
     trials = schedule(plan.points, plan.scenario.measure, seen)
     pending = next(trials, None)
     started, sealed, done, attempt = time.monotonic(), 0, 0, 1
-    found: dict[str, Any] = {}
     while pending is not None:
         with open_bench(
             plan.scenario, plan.models, run.logs, run_id, refused, configurations.values()
@@ -245,7 +249,6 @@ def _measure_all(
                     )
                 if bench.failure() is not None:
                     break
-    return found
 
 
 def _calibrate(plan: Plan, bench: Bench, *, again: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 from harness.archive import open_run
 from harness.records import Outcome
 from tests.footprint import Footprint, wait_until
+from tests.served import points_of, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ sweep:
 measure: {window: 500ms, passes: 3}
 slo: {p99: 1s, errors: 0}
 """
+SLOW_IS_LAST = 1  # of lazy, queueing and slow
 COLUMNS = [
     "point",
     "model",
@@ -330,6 +332,8 @@ def test_an_interrupted_run_keeps_and_reports_what_was_measured(
     assert page.name == "index.html"
     record = open_run(page.parent).record()
     assert record.status == "interrupted"
+    assert record.server["version"]
+    assert record.calibration is not None
     assert len(open_run(page.parent).trials()) >= 3
     summary = json.loads((page.parent / "summary.json").read_text())
     assert summary["status"] == "interrupted"
@@ -341,3 +345,37 @@ def test_a_model_that_was_not_exported_is_bad_input(
 ) -> None:
     done = harness("run", scenario, "--models", tmp_path, code=2)
     assert "harness export" in done.stderr
+
+
+def test_a_window_shorter_than_one_request_is_bad_input_and_what_was_measured_is_kept(
+    harness: Harness, tmp_path: Path
+) -> None:
+    """Only one that takes longer all by itself: not a slow first one, nor one that waits for others."""
+    models, scenario = tmp_path / "models", tmp_path / "short.yaml"
+    write_model(models, "lazy", "(number == 1 and time.sleep(0.7), x)[1]")
+    write_model(models, "queueing", sleep_us=150_000)
+    write_model(models, "slow", sleep_us=900_000)
+    scenario.write_text(
+        "model: [lazy, queueing, slow]\n"
+        "sweep: {concurrency: 8}\n"
+        f"measure: {{window: 500ms, passes: 1, seed: {SLOW_IS_LAST}}}\n"
+    )
+    options = ("--models", models, "--output", tmp_path / "reports")
+    done = harness("run", scenario, *options, code=2)
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert said.startswith(
+        "error: scenario short: measure.window: one request of slow-i1-nodyn-http-b1-c8"
+    )
+    took_s = float(said.split(" takes ")[1].split(" s ")[0])
+    assert 0.9 <= took_s < 3
+    assert "longer than its window of 0.5 s" in said
+    run = Path(done.stdout.splitlines()[-1]).parent
+    record = open_run(run).record()
+    assert record.status == "failed"
+    assert f"error: {record.status_reason}" == said
+    assert record.server["version"]
+    assert record.calibration is not None
+    lazy, queueing = points_of(run)
+    assert int(lazy["requests"]) > 0
+    assert queueing["verdict"] == "window shorter than the slowest request"
+    assert said.partition("measure.window")[2].split(",")[0] in (run / "index.html").read_text()
