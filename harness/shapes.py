@@ -6,6 +6,7 @@ number of requests that are due on average; with equal gaps exactly that many ar
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -91,7 +92,7 @@ class Soak(_Open):
         )
 
 
-class _Shape(_Open):
+class _Shape(_Open, ABC):
     """A rate over time that has an end."""
 
     def load(self, arrivals: Gaps, cap: int) -> Load:
@@ -110,12 +111,13 @@ class _Shape(_Open):
             repeat=repeat,
         )
 
+    @abstractmethod
     def _course(self) -> tuple[tuple[Stretch, ...], bool, float]:
         """The stretches, whether they are repeated, and when the shape ends, in seconds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _name(self) -> str:
-        raise NotImplementedError
+        """Its short name, such as ``ramp50-400-10s``."""
 
 
 class Steps(_Shape):

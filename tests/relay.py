@@ -1,10 +1,11 @@
-"""An address behind which one server takes another's place at once: a restart that is too quick to be seen."""
+"""An address before a server: another may take its place at once, and single connections can be cut."""
 
 from __future__ import annotations
 
 import contextlib
 import select
 import socket
+import struct
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Relay", "relay"]
 
 CHUNK_BYTES = 1 << 16
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # for SO_LINGER
 
 
 class Relay:
@@ -27,7 +29,8 @@ class Relay:
     def __init__(self, upstream: Mapping[str, int]) -> None:
         self._upstream = upstream
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        # By the port that the server sees: its two ends.
+        self._open: dict[int, tuple[socket.socket, socket.socket]] = {}
         self._listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in upstream}
         self._threads = [
             threading.Thread(target=self._accept, args=item) for item in self._listeners.items()
@@ -44,9 +47,18 @@ class Relay:
         """Put another server behind it; every connection breaks, as when one is killed."""
         with self._lock:
             self._upstream = upstream
-            for visitor in self._open:
+            for visitor, _ in self._open.values():
                 with contextlib.suppress(OSError):  # it has just gone
                     visitor.shutdown(socket.SHUT_RDWR)
+
+    def cut(self, port: int, *, reset: bool) -> None:
+        """Break one connection: the one that the server sees coming from ``port``."""
+        with self._lock, contextlib.suppress(OSError, KeyError):  # it has just gone
+            visitor, server = self._open[port]
+            if reset:
+                visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+            # The visitor's end is closed as soon as the server's is.
+            (server if reset else visitor).shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Listen no more, and break what is there."""
@@ -72,13 +84,14 @@ class Relay:
         with visitor, contextlib.suppress(OSError, KeyError):  # it breaks, or nobody is there
             with self._lock:
                 server = socket.create_connection(("127.0.0.1", self._upstream[name]))
-                self._open.add(visitor)
+                port = server.getsockname()[1]
+                self._open[port] = visitor, server
             with server:
                 try:
                     _exchange(visitor, server)
                 finally:
                     with self._lock:
-                        self._open.remove(visitor)
+                        del self._open[port]
 
 
 def _exchange(visitor: socket.socket, server: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Every way in which a server can fail a request, against real sockets: its outcome, and no hot loop."""
+"""Every way in which a server can fail a request, over either protocol and real sockets: its outcome, and no hot loop."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import grpc
 import numpy as np
 import pytest
 
@@ -18,14 +19,20 @@ from harness.point import ClosedLoad, Workload
 from harness.records import GeneratorHealth, Outcome
 from harness.reference import Reference, write_reference
 from tests.footprint import wait_until
+from tests.grpc_server import Call, GrpcServer, answer, grpc_server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    Protocol = Literal["http", "grpc"]
+
 Behaviour = Callable[[socket.socket, bytes], None]
-SECONDS = 0.8
+SECONDS = 0.8  # for which failures are counted
+MANY = 20
 USERS = 2
 TIMEOUT_S = 0.3
+NAN = struct.pack("<f", float("nan"))
+FULL = "Exceeds maximum queue size"
 PATIENCE_S = 5.0  # where no time-out is wanted, and this machine may be busy
 
 
@@ -74,10 +81,6 @@ def right_byte_by_byte(connection: socket.socket, x: bytes) -> None:
 def right_and_closing(connection: socket.socket, x: bytes) -> None:
     connection.sendall(response(x, "Connection: close\r\n"))
     connection.close()
-
-
-def one_more(connection: socket.socket, x: bytes) -> None:
-    connection.sendall(response(struct.pack("<f", struct.unpack("<f", x)[0] + 1)))
 
 
 def bytes_after_the_end(connection: socket.socket, x: bytes) -> None:
@@ -182,46 +185,99 @@ def driver(
 
 
 def run(
-    driver: Driver, address: str, reference: Path, timeout_s: float = PATIENCE_S
+    driver: Driver,
+    protocol: Protocol,
+    address: str,
+    reference: Path,
+    *,
+    timeout_s: float = PATIENCE_S,
+    seconds: float = 0.1,
+    least: int = 0,
 ) -> tuple[np.ndarray, GeneratorHealth]:
-    """What was recorded until each user had an outcome, and for a while at least."""
+    """What was recorded for a while, and until there are so many outcomes and some of each user."""
     driver.pause(timeout_s=5)
-    driver.aim(Target(address, None, "m", True, reference))
+    driver.aim(target(protocol, address, reference))
     start = time.monotonic_ns()
-    driver.level(Workload(), ClosedLoad(concurrency=USERS), request_timeout_s=timeout_s)
-    time.sleep(SECONDS)
+    workload = Workload(protocol=protocol)
+    driver.level(workload, ClosedLoad(concurrency=USERS), request_timeout_s=timeout_s)
+    time.sleep(seconds)
     deadline = time.monotonic() + PATIENCE_S
     while True:
         samples, fared = driver.collect(start, time.monotonic_ns())
-        if len(set(samples["user"])) == USERS or time.monotonic() > deadline:
+        enough = len(samples) > least and len(set(samples["user"])) == USERS
+        if enough or time.monotonic() > deadline:
             return samples, fared
         time.sleep(0.1)
 
 
-RIGHT: dict[str, Behaviour] = {
+def target(protocol: Protocol, address: str, reference: Path) -> Target:
+    if protocol == "http":
+        return Target(address, None, "m", True, reference)
+    return Target("127.0.0.1:1", address, "m", True, reference)
+
+
+@contextlib.contextmanager
+def serving(protocol: Protocol, name: str) -> Iterator[FakeServer | GrpcServer]:
+    """A server that behaves as ``name`` says."""
+    if protocol == "http":
+        yield FakeServer(HTTP[name])
+    else:
+        with grpc_server(GRPC[name]) as server:
+            yield server
+
+
+def plus_one(x: bytes) -> bytes:
+    return struct.pack("<f", struct.unpack("<f", x)[0] + 1)
+
+
+# What becomes of a request where the server behaves so: at once, and where it is given up for a while.
+FAST = {
+    "no bytes": Outcome.WRONG_ANSWER,
+    "NaN": Outcome.WRONG_ANSWER,
+    "one more": Outcome.WRONG_ANSWER,
+    "another model": Outcome.WRONG_ANSWER,
+    "another shape": Outcome.WRONG_ANSWER,
+    "full queue": Outcome.REJECTED,
+}
+SLOW = {
+    "not found": Outcome.HTTP_4XX,
+    "broken": Outcome.HTTP_5XX,
+    "hangs up": Outcome.RESET,
+    "resets midway": Outcome.RESET,
+    "silent": Outcome.TIMEOUT,
+}
+HTTP: dict[str, Behaviour] = {
     "right": right,
     "chunked": right_in_chunks,
     "byte by byte": right_byte_by_byte,
     "closing": right_and_closing,
+    "no bytes": says(response(b"")),
+    "NaN": says(response(NAN)),
+    "one more": lambda connection, x: connection.sendall(response(plus_one(x))),
+    "another model": says(response(b"1234", model="n")),
+    "another shape": says(response(b"1234", shape="[1]")),
+    "full queue": http("503 Service Unavailable", f'{{"error":"{FULL}"}}'),
+    "not found": http("404 Not Found", '{"error":"no such model"}'),
+    "broken": http("500 Internal Server Error", '{"error":"oops"}'),
+    "hangs up": hang_up,
+    "resets midway": reset_midway,
+    "silent": silence,
 }
-FAST: dict[str, tuple[Behaviour, Outcome]] = {
-    "no bytes at 200": (says(response(b"")), Outcome.WRONG_ANSWER),
-    "NaN": (says(response(struct.pack("<f", float("nan")))), Outcome.WRONG_ANSWER),
-    "one more": (one_more, Outcome.WRONG_ANSWER),
-    "another model": (says(response(b"1234", model="n")), Outcome.WRONG_ANSWER),
-    "another shape": (says(response(b"1234", shape="[1]")), Outcome.WRONG_ANSWER),
-    "full queue": (
-        http("503 Service Unavailable", '{"error":"Exceeds maximum queue size"}'),
-        Outcome.REJECTED,
-    ),
+GRPC: dict[str, Callable[[Call], bytes]] = {
+    "right": lambda call: answer(call.x),
+    "no bytes": lambda _: answer(b""),
+    "NaN": lambda _: answer(NAN),
+    "one more": lambda call: answer(plus_one(call.x)),
+    "another model": lambda _: answer(b"1234", model="n"),
+    "another shape": lambda _: answer(b"1234", shape=(1,)),
+    "full queue": lambda call: call.refuse(grpc.StatusCode.UNAVAILABLE, FULL),
+    "not found": lambda call: call.refuse(grpc.StatusCode.NOT_FOUND, "no such model"),
+    "broken": lambda call: call.refuse(grpc.StatusCode.INTERNAL, "oops"),
+    "hangs up": lambda call: call.hang_up(reset=False),
+    "resets midway": lambda call: call.hang_up(reset=True),
+    "silent": Call.keep_silent,
 }
-SLOW: dict[str, tuple[Behaviour, Outcome]] = {
-    "not found": (http("404 Not Found", '{"error":"no such model"}'), Outcome.HTTP_4XX),
-    "broken": (http("500 Internal Server Error", '{"error":"oops"}'), Outcome.HTTP_5XX),
-    "hangs up": (hang_up, Outcome.RESET),
-    "resets midway": (reset_midway, Outcome.RESET),
-    "silent": (silence, Outcome.TIMEOUT),
-}
+RIGHT = [("http", "right"), ("http", "chunked"), ("http", "byte by byte"), ("http", "closing")]
 ONLY_RAW: dict[str, tuple[Behaviour, Outcome]] = {
     "drips": (drip, Outcome.TIMEOUT),
     "no HTTP": (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), Outcome.OTHER),
@@ -233,12 +289,16 @@ ONLY_RAW: dict[str, tuple[Behaviour, Outcome]] = {
     ),
     "bytes after its end": (bytes_after_the_end, Outcome.OTHER),
 }
+either_protocol = pytest.mark.parametrize("protocol", ["http", "grpc"])
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_right_answers_in_any_form(driver: Driver, reference: Path, name: str) -> None:
-    samples, fared = run(driver, FakeServer(RIGHT[name]).address, reference)
-    assert len(samples) > 20
+@pytest.mark.parametrize(("protocol", "name"), [*RIGHT, ("grpc", "right")])
+def test_right_answers_in_any_form(
+    driver: Driver, reference: Path, protocol: Protocol, name: str
+) -> None:
+    with serving(protocol, name) as server:
+        samples, fared = run(driver, protocol, server.address, reference, least=MANY)
+    assert len(samples) > MANY
     assert set(samples["outcome"]) == {Outcome.OK}
     assert samples["compared"].mean() >= 1 / 16
     assert set(samples["user"]) == set(range(USERS))
@@ -250,19 +310,21 @@ def test_right_answers_in_any_form(driver: Driver, reference: Path, name: str) -
         assert fared.reconnects >= len(samples) - 3 * USERS
 
 
+@either_protocol
 @pytest.mark.parametrize("name", FAST)
-def test_wrong_answers(driver: Driver, reference: Path, name: str) -> None:
-    behaviour, outcome = FAST[name]
-    samples, _ = run(driver, FakeServer(behaviour).address, reference)
-    assert len(samples) > 20, "a user goes on at once, as its model does"
-    assert set(samples["outcome"]) == {outcome}
+def test_wrong_answers(driver: Driver, reference: Path, protocol: Protocol, name: str) -> None:
+    with serving(protocol, name) as server:
+        samples, _ = run(driver, protocol, server.address, reference, least=MANY)
+    assert len(samples) > MANY, "a user goes on at once, as its model does"
+    assert set(samples["outcome"]) == {FAST[name]}
     assert not samples["compared"].any()
 
 
+@either_protocol
 @pytest.mark.parametrize("name", SLOW)
-def test_failures(driver: Driver, reference: Path, name: str) -> None:
-    behaviour, outcome = SLOW[name]
-    check_failures(driver, FakeServer(behaviour).address, reference, outcome)
+def test_failures(driver: Driver, reference: Path, protocol: Protocol, name: str) -> None:
+    with serving(protocol, name) as server:
+        check_failures(driver, protocol, server.address, reference, SLOW[name])
 
 
 @pytest.mark.parametrize("name", ONLY_RAW)
@@ -270,18 +332,21 @@ def test_what_is_hardly_http(driver: Driver, reference: Path, name: str) -> None
     if driver.name != "raw":
         return  # its client waits for ever, or says nothing of use
     behaviour, outcome = ONLY_RAW[name]
-    check_failures(driver, FakeServer(behaviour).address, reference, outcome)
+    check_failures(driver, "http", FakeServer(behaviour).address, reference, outcome)
 
 
-def test_nobody_there(driver: Driver, reference: Path) -> None:
+@either_protocol
+def test_nobody_there(driver: Driver, reference: Path, protocol: Protocol) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    check_failures(driver, address, reference, Outcome.REFUSED)
+    check_failures(driver, protocol, address, reference, Outcome.REFUSED)
 
 
-def check_failures(driver: Driver, address: str, reference: Path, outcome: Outcome) -> None:
+def check_failures(
+    driver: Driver, protocol: Protocol, address: str, reference: Path, outcome: Outcome
+) -> None:
     timeout_s = TIMEOUT_S if outcome is Outcome.TIMEOUT else PATIENCE_S
-    samples, fared = run(driver, address, reference, timeout_s)
+    samples, fared = run(driver, protocol, address, reference, timeout_s=timeout_s, seconds=SECONDS)
     assert set(samples["outcome"]) == {outcome}
     assert set(samples["user"]) == set(range(USERS))
     # 10, 20, 40 … 500 ms between failures: seven in 0.8 s for each user, then two a second, and no hot loop.
@@ -294,20 +359,23 @@ def check_failures(driver: Driver, address: str, reference: Path, outcome: Outco
     assert fared.cpu_s < 0.75 * fared.window_s
 
 
-def test_a_server_that_comes_back_is_used_again(driver: Driver, reference: Path) -> None:
-    server = FakeServer(hang_up)
-    samples, _ = run(driver, server.address, reference)
-    assert set(samples["outcome"]) == {Outcome.RESET}
-    server.behaviour = right
+@either_protocol
+def test_a_server_that_comes_back_is_used_again(
+    driver: Driver, reference: Path, protocol: Protocol
+) -> None:
+    with serving(protocol, "hangs up") as server:
+        samples, _ = run(driver, protocol, server.address, reference)
+        assert set(samples["outcome"]) == {Outcome.RESET}
+        server.behaviour = {"http": HTTP, "grpc": GRPC}[protocol]["right"]
 
-    def all_answered() -> bool:
-        samples, _ = driver.collect(0, 1)
-        answered = samples[samples["outcome"] == Outcome.OK]
-        return set(answered["user"]) == set(range(USERS))
+        def all_answered() -> bool:
+            samples, _ = driver.collect(0, 1)
+            answered = samples[samples["outcome"] == Outcome.OK]
+            return set(answered["user"]) == set(range(USERS))
 
-    wait_until(all_answered, 10, "an answer for each user")
-    start = time.monotonic_ns()
-    time.sleep(0.5)
-    later, fared = driver.collect(start, time.monotonic_ns())
+        wait_until(all_answered, 10, "an answer for each user")
+        start = time.monotonic_ns()
+        time.sleep(0.5)
+        later, fared = driver.collect(start, time.monotonic_ns())
     assert set(later["outcome"][-10:]) == {Outcome.OK}
     assert fared.reconnects == 0, "once all were connected again"
