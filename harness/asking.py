@@ -83,12 +83,15 @@ def get(host: str, port: int, path: str, *, access: Access = OPEN, timeout_s: fl
                 connection.sendall(request.encode("latin-1"))
                 largest = LARGEST_ANSWER_BYTES + LARGEST_HEAD_BYTES
                 stream = _Stream(_Incoming(connection, deadline, largest))
-                response = http.client.HTTPResponse(cast("socket.socket", stream), method="GET")
-                response.begin()
-                body = response.read(LARGEST_ANSWER_BYTES + 1)
-                if len(body) > LARGEST_ANSWER_BYTES:
-                    raise http.client.HTTPException("the answer is too large")
-                return Reply(response.status, body)
+                # Closed here: left to the garbage collector, its stream may be gone before it.
+                with http.client.HTTPResponse(
+                    cast("socket.socket", stream), method="GET"
+                ) as response:
+                    response.begin()
+                    body = response.read(LARGEST_ANSWER_BYTES + 1)
+                    if len(body) > LARGEST_ANSWER_BYTES:
+                        raise http.client.HTTPException("the answer is too large")
+                    return Reply(response.status, body)
     except TimeoutError as error:
         raise _unanswered(f"no answer within {timeout_s:g} s", where) from error
     except OSError as error:

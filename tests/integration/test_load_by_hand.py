@@ -11,13 +11,15 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from harness.analysis import analyse
 from harness.archive import open_run
 from harness.records import SAMPLE_COLUMNS, Outcome
 from harness.reference import Reference, write_reference
@@ -28,8 +30,9 @@ from harness.servers.staging import staged
 from tests.footprint import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from harness.archive import RunDirectory
     from harness.servers.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -62,30 +65,42 @@ def reference(logs: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def start(server: Server, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start Locust with a file of ``scenarios/``; it is ended with the test."""
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@contextmanager
+def starting(server: Server, folder: Path) -> Iterator[Start]:
+    """Start Locust with a file of ``scenarios/``, as often as wanted; all are ended at the end."""
     started: list[subprocess.Popen[str]] = []
 
     def start(file: str, *arguments: object, log: str = "locust.log") -> subprocess.Popen[str]:
         hosts = ["--host", f"http://{server.endpoints.http}", "--grpc-host", server.endpoints.grpc]
         command = [str(LOCUST), "-f", str(ROOT / "scenarios" / file), *hosts]
-        with (tmp_path / log).open("w") as output:
+        with (folder / log).open("w") as output:
             process = subprocess.Popen(
                 [*command, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 text=True,
-                cwd=tmp_path,
+                cwd=folder,
             )
         started.append(process)
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path) -> Iterator[Start]:
+    """Starts Locust within the test."""
+    with starting(server, tmp_path) as start:
+        yield start
 
 
 def said(tmp_path: Path) -> str:
@@ -93,7 +108,7 @@ def said(tmp_path: Path) -> str:
 
 
 def test_steps_leave_a_run_that_can_be_reported(
-    start: Callable[..., subprocess.Popen[str]],
+    start: Start,
     harness: Callable[..., object],
     reference: Path,
     tmp_path: Path,
@@ -142,7 +157,7 @@ def test_steps_leave_a_run_that_can_be_reported(
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_measured_is_kept_when_it_is_interrupted(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, sent: signal.Signals
+    start: Start, tmp_path: Path, sent: signal.Signals
 ) -> None:
     run_dir = tmp_path / "run"
     process = start(
@@ -163,19 +178,68 @@ def test_what_was_measured_is_kept_when_it_is_interrupted(
     assert len(run.samples(1)) > 100
 
 
-def test_an_open_loop_keeps_its_rate(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    options = ["--headless", "--model", "identity", "--run-dir", run_dir, "--run-time", "4s"]
-    load = ["--rate", 80, "--arrivals", "constant", "--users", 16, "--spawn-rate", 16]
-    assert start("open_loop.py", *options, *load).wait(60) == 0, said(tmp_path)
-    run = open_run(run_dir)
+RATE = 80
+STEADY = {
+    "constant": ("open_loop.py", "--rate", RATE, "--arrivals", "constant", "--users", 16),
+    "poisson": ("open_loop.py", "--rate", RATE, "--arrivals", "poisson", "--users", 16),
+    "soak": ("closed_loop.py", "--users", 2),
+}
+
+
+@pytest.fixture(scope="module")
+def steady(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+    """Steady loads, sent side by side: each mostly waits."""
+    folder = tmp_path_factory.mktemp("steady")
+    options = ("--headless", "--model", "identity", "--spawn-rate", 16, "--run-time", "5s")
+    with starting(server, folder) as start:
+        processes = {
+            name: start(*load, *options, "--run-dir", folder / name, log=f"{name}.log")
+            for name, load in STEADY.items()
+        }
+        for name, process in processes.items():
+            assert process.wait(60) == 0, (folder / f"{name}.log").read_text()
+    return {name: open_run(folder / name) for name in STEADY}
+
+
+def scheduled_gaps_s(run: RunDirectory) -> np.ndarray:
+    """The gaps between the arrivals of a run's one level."""
     (trial,) = run.trials()
-    assert trial.point.load.key == "constant80-cap16"
+    assert trial.failure is None
     assert trial.point.load.max_in_flight == 16
-    scheduled = np.sort(run.samples(1)["scheduled_ns"].to_numpy())
-    np.testing.assert_allclose(np.diff(scheduled), 12_500_000, atol=1)
+    samples = run.samples(1)
+    assert set(samples["outcome"].to_pylist()) == {Outcome.OK}
+    return np.diff(np.sort(samples["scheduled_ns"].to_numpy())) / 1e9
+
+
+def test_a_constant_rate_has_equal_gaps(steady: dict[str, RunDirectory]) -> None:
+    gaps_s = scheduled_gaps_s(steady["constant"])
+    assert steady["constant"].trials()[0].point.load.key == f"constant{RATE}-cap16"
+    np.testing.assert_allclose(gaps_s, 1 / RATE, atol=1e-9)
+
+
+def test_poisson_arrivals_have_exponential_gaps(steady: dict[str, RunDirectory]) -> None:
+    gaps_s = scheduled_gaps_s(steady["poisson"])
+    assert steady["poisson"].trials()[0].point.load.key == f"poisson{RATE}-cap16"
+    assert len(gaps_s) > 100
+    within = 4 / np.sqrt(
+        len(gaps_s)
+    )  # four standard errors of either figure, and the seed is fixed
+    assert gaps_s.mean() * RATE == pytest.approx(1, abs=within)
+    assert (gaps_s > np.log(2) / RATE).mean() == pytest.approx(1 / 2, abs=within / 2)
+    assert (gaps_s > 2 / RATE).mean() == pytest.approx(np.exp(-2), abs=within / 2)
+
+
+def test_a_soak_is_one_long_window_with_an_interval_of_its_own(
+    steady: dict[str, RunDirectory],
+) -> None:
+    (trial,) = steady["soak"].trials()
+    assert trial.failure is None
+    assert trial.point.load.concurrency == 2
+    assert trial.window_s > 2
+    (result,) = analyse(steady["soak"]).results
+    assert result.passes == 1
+    throughput = result.throughput
+    assert 0 < throughput.low < throughput.estimate < throughput.high
 
 
 SHAPES = {
@@ -206,7 +270,7 @@ SHAPES = {
     ],
 )
 def test_a_shape_is_sent_whole_and_ends_the_test(
-    start: Callable[..., subprocess.Popen[str]],
+    start: Start,
     tmp_path: Path,
     shape: str,
 ) -> None:
@@ -231,7 +295,7 @@ def test_a_shape_is_sent_whole_and_ends_the_test(
 
 @pytest.mark.long
 def test_many_load_generators_are_locusts_own_distributed_mode(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -255,9 +319,7 @@ def test_many_load_generators_are_locusts_own_distributed_mode(
     assert int(total[1]) == 0
 
 
-def test_an_open_loop_needs_a_rate(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_an_open_loop_needs_a_rate(start: Start, tmp_path: Path) -> None:
     assert start("open_loop.py", "--headless", "--rate", "0").wait(30) == 2
     assert "'0': expected a number above 0" in said(tmp_path)
 
@@ -271,7 +333,7 @@ def test_an_open_loop_needs_a_rate(
     ],
 )
 def test_a_load_that_is_none_is_said_at_once(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, load: str, words: str
+    start: Start, tmp_path: Path, load: str, words: str
 ) -> None:
     assert start("load_shape.py", "--headless", "--model", "identity", "--load", load).wait(30) == 2
     assert words in said(tmp_path)
@@ -279,7 +341,7 @@ def test_a_load_that_is_none_is_said_at_once(
 
 
 def test_wrong_answers_are_failures_in_locust_too(
-    start: Callable[..., subprocess.Popen[str]], reference: Path, tmp_path: Path
+    start: Start, reference: Path, tmp_path: Path
 ) -> None:
     options = ["--headless", "--model", "wrong", "--reference", reference, "--run-time", "2s"]
     assert start("closed_loop.py", *options).wait(60) == 1, "Locust's code for failures"
@@ -288,9 +350,7 @@ def test_wrong_answers_are_failures_in_locust_too(
     assert "away from the reference" in said(tmp_path)
 
 
-def test_the_web_interface_starts_and_stops_levels(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_the_web_interface_starts_and_stops_levels(start: Start, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     run_dir = tmp_path / "run"
@@ -349,7 +409,7 @@ def test_the_web_interface_starts_and_stops_levels(
     ],
 )
 def test_what_cannot_work_is_said_at_once(
-    start: Callable[..., subprocess.Popen[str]],
+    start: Start,
     tmp_path: Path,
     arguments: list[str],
     words: str,
