@@ -377,5 +377,5 @@ def test_a_window_shorter_than_one_request_is_bad_input_and_what_was_measured_is
     assert record.calibration is not None
     lazy, queueing = points_of(run)
     assert int(lazy["requests"]) > 0
-    assert "the window 0.50 s: make the window longer" in queueing["reasons"]
+    assert ": make the window longer" in queueing["reasons"]
     assert said.partition("measure.window")[2].split(",")[0] in (run / "index.html").read_text()
