@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.ranking import throughput_ratio
+from harness.analysis.ranking import throughput_noise, throughput_ratio
 from harness.statistics.intervals import Interval, share_interval
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.analysis.results import Analysis, PointResult, WorkloadResult
     from harness.point import Workload
     from harness.records import RunRecord
+    from harness.statistics.intervals import Noise
 
 __all__ = ["Contender", "Contest", "compete", "standings"]
 
@@ -94,7 +95,7 @@ def _contest(record: RunRecord, group: Sequence[WorkloadResult]) -> Contest:
     best = {result.model: result.winner.best for result in group if result.winner}
     accuracies = {result.model: _accuracy_of(_export(record, result.model)) for result in group}
     found = [point for point in best.values() if point]
-    fastest = max(found, key=_throughput, default=None)
+    fastest, noise = max(found, key=_throughput, default=None), throughput_noise(found)
     contenders = []
     for result in group:
         export, point = _export(record, result.model), best.get(result.model)
@@ -107,10 +108,8 @@ def _contest(record: RunRecord, group: Sequence[WorkloadResult]) -> Contest:
                 judged_on=_judged_on(export),
                 loss=_loss(export),
                 best=point,
-                of_fastest=throughput_ratio(point, fastest, len(found))
-                if point and fastest
-                else None,
-                front=_on_front(result.model, best, accuracies),
+                of_fastest=throughput_ratio(point, fastest, noise) if point and fastest else None,
+                front=_on_front(result.model, best, accuracies, noise),
                 why_not="" if point else _why_not(result),
             )
         )
@@ -119,7 +118,10 @@ def _contest(record: RunRecord, group: Sequence[WorkloadResult]) -> Contest:
 
 
 def _on_front(
-    model: str, best: dict[str, PointResult | None], accuracies: dict[str, Interval | None]
+    model: str,
+    best: dict[str, PointResult | None],
+    accuracies: dict[str, Interval | None],
+    noise: Noise | None,
 ) -> bool:
     own, accuracy = best.get(model), accuracies[model]
     if own is None or accuracy is None:
@@ -128,7 +130,7 @@ def _on_front(
         better = accuracies[name]
         if name == model or other is None or better is None:
             continue
-        faster = throughput_ratio(other, own)
+        faster = throughput_ratio(other, own, noise)
         as_accurate = better.estimate >= accuracy.estimate
         if as_accurate and math.isfinite(faster.low) and faster.low > 1:
             return False

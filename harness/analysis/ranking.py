@@ -10,10 +10,10 @@ Configurations are compared by the ratio of their throughputs, paired within the
 be told apart from the leader are tied with it, and of them the one with the fewest instances wins, then
 the one that uses the least CPU. Only valid points can win.
 
-The leader is known only once all are measured, and among equals it is the luckiest one. So the ratios of
-one ranking hold *together* with 95 % confidence (Bonferroni), and the tied ones hold the truly best one
-at least as often: multiple comparisons with the best, Hsu, "Simultaneous confidence intervals for all
-distances from the 'best'", *Annals of Statistics* 9 (1981).
+The leader is known only once all are measured, and among equals it is the luckiest one. So a ratio's
+interval allows for the choice: it is the wider one of the pair's own and of one by the noise of all, such that
+the tied ones hold the truly best one with 95 % confidence (multiple comparisons with the best: Hsu,
+"Simultaneous confidence intervals for all distances from the 'best'", *Annals of Statistics* 9, 1981).
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.analysis.results import RankedConfiguration, WorkloadResult
 from harness.point import ClosedLoad
-from harness.statistics.intervals import Interval, paired_ratio, together
+from harness.statistics.intervals import Interval, noise_of, paired_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
     from harness.analysis.results import PointResult
     from harness.point import ServerConfiguration, Workload
     from harness.scenario import Slo
+    from harness.statistics.intervals import Noise
 
-__all__ = ["rank"]
+__all__ = ["rank", "throughput_noise", "throughput_ratio", "tie_break"]
 
 
 def rank(results: Sequence[PointResult], slo: Slo) -> tuple[WorkloadResult, ...]:
@@ -47,19 +50,28 @@ def rank(results: Sequence[PointResult], slo: Slo) -> tuple[WorkloadResult, ...]
     )
 
 
-def throughput_ratio(a: PointResult, b: PointResult, contenders: int = 2) -> Interval:
+def throughput_noise(results: Sequence[PointResult]) -> Noise | None:
+    """The noise that the throughputs of several points have in common."""
+    passes = sorted(set().union(*(result.throughput_of_pass for result in results)))
+    rates = [
+        [result.throughput_of_pass.get(index, math.nan) for result in results] for index in passes
+    ]
+    return noise_of(np.array(rates).reshape(len(passes), len(results)))
+
+
+def throughput_ratio(a: PointResult, b: PointResult, noise: Noise | None) -> Interval:
     """How many times ``b``'s throughput ``a``'s is, paired within the passes that both were measured in.
 
     Args:
         a: one point.
         b: the one that it is compared with.
-        contenders: how many points are compared with one of them; their ratios hold together with 95 %.
+        noise: of all points that the two were chosen from.
     """
     passes = sorted(a.throughput_of_pass.keys() & b.throughput_of_pass.keys())
     return paired_ratio(
         [a.throughput_of_pass[index] for index in passes],
         [b.throughput_of_pass[index] for index in passes],
-        confidence=together(max(1, contenders - 1)),
+        noise=noise,
     )
 
 
@@ -71,8 +83,11 @@ def _rank_workload(
         groups.setdefault(result.point.configuration, []).append(result)
     best = {key: _best_level(levels, slo) for key, levels in groups.items()}
     found = [result for result in best.values() if result is not None]
+    noise = throughput_noise(found)
     ranked = [
-        _compared(key, level, found) if (level := best[key]) else _unqualified(key, levels, slo)
+        _compared(key, level, found, noise)
+        if (level := best[key])
+        else _unqualified(key, levels, slo)
         for key, levels in groups.items()
     ]
     ranking = tuple(sorted(ranked, key=_throughput_of, reverse=True))
@@ -80,7 +95,7 @@ def _rank_workload(
     default = next((entry for entry in ranking if _is_default(entry.configuration)), None)
     gain = None
     if winner and winner.best and default and default.best:
-        gain = throughput_ratio(winner.best, default.best, len(found))
+        gain = throughput_ratio(winner.best, default.best, noise)
     is_tie = gain is not None and (winner == default or not _separated(gain))
     return WorkloadResult(
         model=model,
@@ -132,13 +147,16 @@ def _disqualified(result: PointResult, slo: Slo) -> str:
 
 
 def _compared(
-    configuration: ServerConfiguration, best: PointResult, contenders: Sequence[PointResult]
+    configuration: ServerConfiguration,
+    best: PointResult,
+    contenders: Sequence[PointResult],
+    noise: Noise | None,
 ) -> RankedConfiguration:
     """A configuration's place, by its best level beside that of the leader."""
     leader = max(contenders, key=_throughput)
     if best is leader:
         return RankedConfiguration(configuration, best, Interval(1.0, 1.0, 1.0), tied=True)
-    ratio = throughput_ratio(best, leader, len(contenders))
+    ratio = throughput_ratio(best, leader, noise)
     return RankedConfiguration(configuration, best, ratio, tied=not _separated(ratio))
 
 
@@ -159,13 +177,26 @@ def _separated(ratio: Interval) -> bool:
     return math.isfinite(ratio.low) and math.isfinite(ratio.high) and not ratio.contains(1)
 
 
-def _cost(ranked: RankedConfiguration) -> tuple[float, float, str]:
+def _cost(ranked: RankedConfiguration) -> tuple[float, float, float]:
     cpu = ranked.best.server_cpu_cores if ranked.best else None
     return (
         ranked.configuration.instances,
         math.inf if cpu is None else cpu,
-        ranked.configuration.key,
+        -_throughput_of(ranked),
     )
+
+
+def tie_break(winner: RankedConfiguration, tied: Sequence[RankedConfiguration]) -> str:
+    """Why the winner, of all that are tied with it, in words that follow its name."""
+    instances = [each.configuration.instances for each in tied if each is not winner]
+    as_few = instances.count(winner.configuration.instances)
+    if not as_few:
+        return "it has the fewest instances"
+    cpu = winner.best.server_cpu_cores if winner.best else None
+    last = "is the fastest" if cpu is None else "uses the least CPU"
+    if as_few == len(instances):
+        return f"of these it {last}"
+    return f"it has the fewest instances, and of those that have as few it {last}"
 
 
 def _is_default(configuration: ServerConfiguration) -> bool:
@@ -208,10 +239,11 @@ def _reason(
         f"{winner.configuration.label} is best: {_rate(best.throughput)} inferences/s"
         f" at {load_label(best)}{p99}"
     )
-    tied = sum(ranked.tied for ranked in ranking) - 1
-    if tied:
-        others = "another configuration" if tied == 1 else f"{tied} other configurations"
-        said += f"; tied with {others}, but with fewer instances or less CPU"
+    tied = [ranked for ranked in ranking if ranked.tied]
+    if len(tied) > 1:
+        more = len(tied) - 1
+        others = "another configuration" if more == 1 else f"{more} other configurations"
+        said += f"; tied with {others}, but {tie_break(winner, tied)}"
     return f"{said}; {_against_default(winner, default, gain, is_tie=is_tie)}"
 
 

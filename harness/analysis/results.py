@@ -216,8 +216,7 @@ class RankedConfiguration:
     Attributes:
         configuration: the server configuration.
         best: its best point under the rule, among the valid ones; ``None`` where no level qualifies.
-        behind: its throughput over the leader's, paired within the passes; those of one ranking hold together
-            with 95 %; ``None`` without ``best``.
+        behind: its throughput over the leader's, paired within the passes; ``None`` without ``best``.
         tied: whether it cannot be told apart from the leader (which is tied with itself).
         why_not: why no level qualifies, in words; empty where one does.
     """

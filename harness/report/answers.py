@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.analysis.ranking import tie_break
 from harness.report.cast import level_text
 from harness.report.configuration import configuration_text
 from harness.report.formats import NONE, bounds, number, percent, span, tick
@@ -163,17 +164,16 @@ def _sentence(text: str) -> str:
 
 
 def _ties(workload: WorkloadResult, cast: Cast) -> tuple[str, ...]:
-    others = [
-        cast.name(ranked.configuration)
-        for ranked in workload.tie_set
-        if workload.winner and ranked.configuration != workload.winner.configuration
-    ]
-    if not others:
+    winner = workload.winner
+    if winner is None or len(workload.tie_set) < 2:
         return ()
+    others = [
+        cast.name(ranked.configuration) for ranked in workload.tie_set if ranked is not winner
+    ]
     shown = "; ".join(others[:3]) + (f"; and {len(others) - 3} more" if len(others) > 3 else "")
     said = (
-        f"A tie: the throughput cannot be told apart from that of {shown}. This one has the fewest"
-        " instances, and of those that have as few it uses the least CPU."
+        f"A tie: the throughput cannot be told apart from that of {shown}."
+        f" {_sentence(tie_break(winner, workload.tie_set))}"
     )
     return (said,)
 

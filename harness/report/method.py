@@ -148,10 +148,10 @@ def _choice(analysis: Analysis) -> str:
     rule = f"The rule: {objective}. " if objective else ""
     return (
         f"{rule}Client batch size and protocol are the workload; configurations are compared within a"
-        " workload, by ratios paired within each pass, whose intervals hold together with 95 % confidence:"
-        " the fastest of many was lucky, too. Those that cannot be told apart from it are"
-        " tied with it, and of these the one with the fewest instances wins, then the one that uses the"
-        " least CPU. The default to compare with is one instance without dynamic batching, at its own best"
+        " workload, by ratios paired within each pass. The fastest of many was lucky, too, so their intervals"
+        " allow for the choice. Those that cannot be told apart from it are tied with it, and hold the truly"
+        " best one with 95 % confidence; of these the one with the fewest instances wins, then the one that"
+        " uses the least CPU. The default to compare with is one instance without dynamic batching, at its own best"
         " level under the same rule."
     )
 

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 __all__ = [
     "MIN_BATCHES",
     "Interval",
+    "Noise",
     "batch_means",
     "interval_of_passes",
+    "noise_of",
     "paired_ratio",
     "share_interval",
-    "together",
 ]
 
 MIN_BATCHES = 20
@@ -73,14 +74,6 @@ class Interval:
 def t_factor(degrees: int, confidence: float = 0.95) -> float:
     """Student's t for a two-sided interval with ``degrees`` degrees of freedom."""
     return float(stdtrit(degrees, 0.5 + confidence / 2))
-
-
-def together(intervals: int, confidence: float = 0.95) -> float:
-    """The confidence that each of some intervals needs, so that all of them hold with ``confidence``.
-
-    Bonferroni's bound: it is right whatever hangs together with what.
-    """
-    return 1 - (1 - confidence) / intervals
 
 
 def interval_of_passes(values: Floats, confidence: float = 0.95) -> Interval:
@@ -130,7 +123,54 @@ def batch_means(series: Floats, batches: int = MIN_BATCHES, confidence: float = 
     return interval_of_passes(means, confidence)
 
 
-def paired_ratio(a: Floats, b: Floats, confidence: float = 0.95) -> Interval:
+@dataclass(frozen=True)
+class Noise:
+    """How far the logarithms of several rates vary from pass to pass, beyond what a pass does to all of them.
+
+    Attributes:
+        deviation: standard deviation of one logarithm, by all of the rates together.
+        degrees: of freedom that it has.
+        rates: how many they are.
+    """
+
+    deviation: float
+    degrees: int
+    rates: int
+
+    def half_width(self, passes: int, confidence: float) -> float:
+        """Of the logarithm of a ratio of two of the rates.
+
+        One of them may be the best of all, which is known only afterwards; so the ratios of any one of them
+        to all others hold together with ``confidence`` (Bonferroni).
+        """
+        each = 1 - (1 - confidence) / (self.rates - 1)
+        return t_factor(self.degrees, each) * self.deviation * math.sqrt(2 / passes)
+
+
+def noise_of(rates: npt.NDArray[np.float64]) -> Noise | None:
+    """The noise that several rates have in common: the residual of a randomised block design.
+
+    Source: Box, Hunter, Hunter, *Statistics for Experimenters* (2nd ed., 2005), chapter 4; passes are blocks.
+
+    Args:
+        rates: shape (passes, rates); passes in which one is missing (NaN) or not positive are left out.
+
+    Returns:
+        ``None`` with fewer than two whole passes or two rates.
+    """
+    whole = rates[(rates > 0).all(axis=1) & np.isfinite(rates).all(axis=1)]
+    passes, count = whole.shape
+    if passes < 2 or count < 2:
+        return None
+    degrees = (passes - 1) * (count - 1)
+    logs = np.log(whole)
+    rest = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
+    return Noise(math.sqrt(float((rest**2).sum()) / degrees), degrees, count)
+
+
+def paired_ratio(
+    a: Floats, b: Floats, confidence: float = 0.95, noise: Noise | None = None
+) -> Interval:
     """How many times ``b`` is ``a``, each pair measured in the same pass.
 
     Pairing takes out what a pass does to both. The ratio is the geometric mean of the passes' ratios,
@@ -141,6 +181,8 @@ def paired_ratio(a: Floats, b: Floats, confidence: float = 0.95) -> Interval:
         b: the same of what it is compared with; passes in which either is missing (NaN) or not positive
             are left out.
         confidence: of the interval.
+        noise: of all the rates, where the two were chosen from several after they were measured: the interval
+            is the wider one of the pair's own and of that by the noise of all.
 
     Raises:
         ValueError: ``a`` and ``b`` have different lengths.
@@ -150,7 +192,11 @@ def paired_ratio(a: Floats, b: Floats, confidence: float = 0.95) -> Interval:
         raise ValueError(f"{len(first)} and {len(second)} passes cannot be paired")
     both = (first > 0) & (second > 0) & np.isfinite(first) & np.isfinite(second)
     logs = interval_of_passes(np.log(first[both] / second[both]), confidence)
-    return Interval(math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high))
+    half = (logs.high - logs.low) / 2
+    if noise is not None and math.isfinite(half):
+        half = max(half, noise.half_width(int(both.sum()), confidence))
+    low, high = logs.estimate - half, logs.estimate + half
+    return Interval(math.exp(logs.estimate), math.exp(low), math.exp(high))
 
 
 def share_interval(count: int, of: int, confidence: float = 0.95) -> Interval:

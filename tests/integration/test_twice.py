@@ -87,7 +87,8 @@ def compared(first: Analysis, second: Analysis) -> tuple[str, float, float]:
 def assert_same_advice(first: Analysis, second: Analysis) -> None:
     """The same configuration wins each workload, or both runs say "tie".
 
-    Or one names the other's winner as what would be better, if it were not in doubt.
+    Or one run names the other's winner as what would be better, if it were not in doubt: such a run is not
+    valid as a whole, and says so.
     """
     for one, other in zip(first.workloads, second.workloads, strict=True):
         assert one.label == other.label

@@ -13,8 +13,8 @@ from harness.statistics.intervals import (
     Interval,
     batch_means,
     interval_of_passes,
+    noise_of,
     paired_ratio,
-    together,
 )
 
 rates = st.floats(1e-3, 1e6)
@@ -126,10 +126,32 @@ def test_passes_with_one_side_missing_are_not_paired() -> None:
         paired_ratio([1, 2], [1])
 
 
-def test_intervals_that_hold_together_are_surer_each() -> None:
-    assert together(1) == pytest.approx(0.95)
-    assert together(5) == pytest.approx(0.99)
-    pairs = [1.0, 1.2, 0.9, 1.1], [1.0, 1.0, 1.0, 1.0]
-    one, many = (paired_ratio(*pairs, confidence=together(count)) for count in (1, 5))
-    assert many.estimate == one.estimate
-    assert many.low < one.low < one.high < many.high
+def test_what_a_pass_does_to_all_and_what_each_rate_is_are_no_noise() -> None:
+    machine, own = np.array([[1.0], [0.7], [1.3]]), np.array([[100.0, 150.0, 90.0, 400.0]])
+    noise = noise_of(machine * own)
+    assert noise is not None
+    assert noise.deviation == pytest.approx(0, abs=1e-12)
+    assert (noise.degrees, noise.rates) == (6, 4)
+
+
+def test_two_rates_have_the_noise_of_their_ratio() -> None:
+    pairs = np.array([[1.0, 1.1], [1.2, 1.0], [0.9, 1.0], [1.1, 1.3]])
+    noise = noise_of(pairs)
+    alone = paired_ratio(pairs[:, 0], pairs[:, 1])
+    assert paired_ratio(pairs[:, 0], pairs[:, 1], noise=noise).high == pytest.approx(alone.high)
+
+
+def test_the_wider_one_of_a_pairs_own_interval_and_that_of_all() -> None:
+    rng = np.random.default_rng(1)
+    rates = rng.lognormal(0, [0.001, 0.001, 0.1, 0.1], (6, 4))
+    noise = noise_of(rates)
+    quiet, noisy = ((rates[:, at], rates[:, at + 1]) for at in (0, 2))
+    own, widened = paired_ratio(*quiet), paired_ratio(*quiet, noise=noise)
+    assert widened.estimate == own.estimate
+    assert widened.low < own.low < own.high < widened.high
+    assert paired_ratio(*noisy, noise=noise).high >= paired_ratio(*noisy).high
+
+
+@pytest.mark.parametrize("rates", [[[1.0, 2.0]], [[1.0], [2.0]], [[1.0, math.nan], [1.0, 2.0]]])
+def test_one_whole_pass_or_one_rate_tells_no_noise(rates: list[list[float]]) -> None:
+    assert noise_of(np.array(rates)) is None
