@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BeforeValidator, NonNegativeInt
-
 from harness.point import Frozen
-from harness.units import listed
+from harness.units import Cpus
 
 __all__ = ["GeneratorSpec"]
 
@@ -20,4 +16,4 @@ class GeneratorSpec(Frozen):
             slows the other.
     """
 
-    cpus: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(listed)] = ()
+    cpus: Cpus = ()

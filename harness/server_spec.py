@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BeforeValidator,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -17,8 +15,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from harness.access import Access
-from harness.point import Frozen
-from harness.units import Seconds, WithUnits, listed
+from harness.point import Frozen, Whole
+from harness.units import Count, Cpus, Seconds, WithUnits, listed
 
 __all__ = ["LAST_WITH_TENSORFLOW", "RateLimiter", "ServerSpec", "TlsSpec", "TraceSpec"]
 
@@ -124,9 +122,9 @@ class RateLimiter(Frozen):
         priority: of the model against others; 2 gets half the executions of 1.
     """
 
-    resources: Annotated[dict[ResourceName, PositiveInt], Field(min_length=1)]
-    available: dict[ResourceName, PositiveInt] = Field(default_factory=dict)
-    priority: PositiveInt = 1
+    resources: Annotated[dict[ResourceName, Count], Field(min_length=1)]
+    available: dict[ResourceName, Count] = Field(default_factory=dict)
+    priority: Count = 1
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
@@ -148,8 +146,8 @@ class TraceSpec(Frozen):
     """
 
     level: Literal["timestamps", "tensors"] = "timestamps"
-    rate: PositiveInt = 1000
-    count: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    rate: Count = 1000
+    count: Annotated[Whole, Field(ge=1, le=1_000_000)] = 1000
 
 
 class ServerSpec(WithUnits):
@@ -185,20 +183,20 @@ class ServerSpec(WithUnits):
     """
 
     kind: Literal["embedded", "container", "remote"] = "embedded"
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    http_port: Annotated[Whole, Field(ge=0, le=65535)] = 0
+    grpc_port: Annotated[Whole, Field(ge=0, le=65535)] = 0
+    metrics_port: Annotated[Whole, Field(ge=0, le=65535)] = 0
     ready_timeout_s: Seconds = 60.0
-    cpus: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(listed)] = ()
+    cpus: Cpus = ()
     extra_args: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
-    response_cache_bytes: PositiveInt | None = None
+    response_cache_bytes: Count | None = None
     rate_limiter: RateLimiter | None = None
-    log_verbose: Annotated[int, Field(ge=0, le=9)] = 0
+    log_verbose: Annotated[Whole, Field(ge=0, le=9)] = 0
     trace: TraceSpec | None = None
     image: Annotated[str, Field(pattern=IMAGE)] | None = None
     gpus: Annotated[tuple[str, ...], BeforeValidator(_gpus)] = ()
-    shm_size_bytes: PositiveInt = 1 << 30
-    memory_bytes: PositiveInt | None = None
+    shm_size_bytes: Count = 1 << 30
+    memory_bytes: Count | None = None
     network: Literal["bridge", "host"] = "bridge"
     env: Annotated[dict[VariableName, str | None], BeforeValidator(_environment)] = Field(
         default_factory=dict

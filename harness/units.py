@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.point import Frozen, Whole, number
@@ -13,6 +13,7 @@ from harness.point import Frozen, Whole, number
 __all__ = [
     "MOST_RATE",
     "Count",
+    "Cpus",
     "Fraction",
     "Instances",
     "Rate",
@@ -31,12 +32,18 @@ MOST_RATE = 1e6  # requests per second: far beyond what one generator sends
 UNITS_BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
-def _fraction(value: object) -> object:
-    """Turn ``"15%"`` into 0.15; a number is taken as the fraction it is."""
+def _fraction(value: object, info: ValidationInfo) -> object:
+    """Turn ``"15%"`` into 0.15; a number is taken as the fraction it is, at most 1."""
     if isinstance(value, str):
-        if match := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value):
-            return float(match[1]) / 100
-        raise ValueError("expected a percentage such as 15%")
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value)
+        if match is None:
+            raise ValueError("expected a percentage such as 15%")
+        value, most = float(match[1]) / 100, "at most 100%"
+    else:
+        most = f"at most 1 (for {value} per cent write {value}%)"
+    # Only a file has a context: a run that was measured before there was a bound stays readable.
+    if info.context is not None and isinstance(value, int | float) and value > 1:
+        raise ValueError(f"expected {most}")
     return number(value)
 
 
@@ -71,7 +78,8 @@ Instances = Annotated[Count, AfterValidator(_instances)]
 Rate = Annotated[
     float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False), AfterValidator(_rate)
 ]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
+Cpus = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], BeforeValidator(listed)]
 Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, allow_inf_nan=False)]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.point import DynamicBatching
-from harness.scenario import Scenario, parse_scenario, read_scenario
+from harness.scenario import Scenario, Slo, parse_scenario, read_scenario
 
 QUICKSTART = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
 SMALL = """\
@@ -207,6 +207,17 @@ def test_every_scenario_that_comes_along_is_read(path: Path) -> None:
             "5000",
             "3: sweep.instances: expected at most 1,024, since each is a copy of the",
         ),
+        (
+            "errors: 1%",
+            "errors: 5",
+            "7: slo.errors: expected at most 1 (for 5 per cent write 5%), not 5.",
+        ),
+        ("errors: 1%", "errors: 500%", "7: slo.errors: expected at most 100%, not '500%'."),
+        (
+            "passes: 3",
+            "passes: 3, target: {throughput: 15}",
+            "6: measure.target.throughput: expected at most 1 (for 15 per cent write 15%), not 15.",
+        ),
         ("model: cnn", "? [a]\n: 3", "1: a key is a list or a mapping. "),
         ("model: cnn", "? {a: 1}\n: 3", "1: a key is a list or a mapping. "),
     ],
@@ -215,6 +226,35 @@ def test_a_wrong_value_is_told_what_was_expected_in_its_place(
     old: str, new: str, sentence: str
 ) -> None:
     assert complaint(SMALL.replace(old, new, 1)).startswith(f"small.yaml:{sentence}")
+
+
+def test_a_run_from_before_there_was_a_bound_on_shares_stays_readable() -> None:
+    assert Slo.model_validate({"errors": 5.0}).errors == 5.0
+    assert parse(SMALL.replace("errors: 1%", "errors: 1")).slo.errors == 1.0
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("generator: {cpus: [true]}", "generator.cpus.0"),
+        ("generator: {cpus: true}", "generator.cpus"),
+        ("server: {cpus: [0, true]}", "server.cpus.1"),
+        ("server: {http_port: true}", "server.http_port"),
+        ("server: {log_verbose: true}", "server.log_verbose"),
+        ("server: {response_cache_bytes: true}", "server.response_cache"),
+        ("server: {ready_timeout_s: true}", "server.ready_timeout"),
+        ("server: {rate_limiter: {resources: {R1: true}}}", "server.rate_limiter.resources.R1"),
+        (
+            "server: {rate_limiter: {resources: {R1: 1}, priority: true}}",
+            "server.rate_limiter.priority",
+        ),
+        ("server: {trace: {rate: true}}", "server.trace.rate"),
+        ("server: {trace: {count: true}}", "server.trace.count"),
+    ],
+)
+def test_true_is_no_number(line: str, place: str) -> None:
+    sentence = complaint(f"{line}\n{SMALL}")
+    assert sentence == f"small.yaml:1: {place}: expected a number, not true."
 
 
 def test_a_sweep_that_is_a_list_is_told_how_one_looks() -> None:
