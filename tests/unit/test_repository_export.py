@@ -183,7 +183,7 @@ def test_an_export_that_is_not_whole_does_not_open(
         path.write_text(record)
     with pytest.raises(UsageError, match=reason) as caught:
         open_model(tmp_path, "linear")
-    assert f"harness export --source build/models/linear --output {tmp_path}" in str(caught.value)
+    assert f"harness export --onnx FILE --name linear --output {tmp_path}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +195,17 @@ def test_an_export_that_is_not_whole_does_not_open(
         (
             "linear_float16",
             "Make it with harness export --precision float16 from the model that linear was made of.",
+        ),
+        (
+            "resnet50",
+            "Make it of your own model with harness export --onnx FILE --name resnet50.",
+        ),
+        (
+            "resnet50_int8",
+            (
+                "Make it of your own model with harness export --onnx FILE --name resnet50_int8"
+                " --precision int8."
+            ),
         ),
         (
             "cnn_wide",
