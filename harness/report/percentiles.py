@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.report.cast import doubt, level_axis, level_of, level_text, results_of, series_of
-from harness.report.formats import bounds, number
+from harness.report.formats import bounds, number, tick
 from harness.report.panels import Panel
 from harness.report.style import HEAT, INK, PAPER, WARN, caption, load_axis, log_axis, look, panel
 from harness.report.svg import inline_svg
@@ -125,7 +125,7 @@ def _missing(series: Sequence[PointResult]) -> tuple[str, ...]:
     for q in TONES:
         short = [result for result in series if result.percentiles[q].interval_ms is None]
         if short:
-            levels = ", ".join(number(int(level_of(result.point))) for result in short)
+            levels = ", ".join(tick(level_of(result.point)) for result in short)
             percentile = short[0].percentiles[q]
             notes.append(f"p{q * 100:g} at {levels}: needs {percentile.needs:,} samples.")
     return tuple(notes)

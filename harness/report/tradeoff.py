@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.report.cast import level_of, results_of, series_of, tip
-from harness.report.formats import number, tick
+from harness.report.formats import tick
 from harness.report.panels import Panel
 from harness.report.style import INK, MUTED, PAPER, REST, WARN, caption, log_axis, look, panel
 from harness.report.svg import inline_svg
@@ -191,7 +191,7 @@ def _mark_best(axes: Axes, best: PointResult, results: Sequence[PointResult]) ->
         if result.p99_ms is None or result.point.load.kind != best.point.load.kind:
             continue
         is_best = result.key == best.key
-        level = number(int(level_of(result.point)))
+        level = tick(level_of(result.point))
         axes.annotate(
             f"best, at {level}" if is_best else level,
             (result.throughput.estimate, result.p99_ms.estimate),

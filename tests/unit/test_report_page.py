@@ -243,6 +243,13 @@ def test_one_point_makes_a_page(one: Analysis) -> None:
     assert 'id="heat"' not in render_page(one)
 
 
+def test_rates_keep_their_digits(tmp_path: Path) -> None:
+    text = ONE.replace("concurrency: [4]", "rate: [12.5, 62.5]").replace("600ms", "10s")
+    page = render_page(analyse(write_run(tmp_path, text)))
+    assert "best, at 62.5" in page
+    assert "p99 at 12.5: needs" in page
+
+
 @pytest.mark.long
 def test_ten_thousand_points_make_a_page_that_a_browser_can_show(
     one: Analysis, mixed: Analysis
