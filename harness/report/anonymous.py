@@ -1,8 +1,8 @@
-"""Leaving out who measured and where: host, user and paths.
+"""Leaving out who measured and where: host, user, paths and the serials of GPUs.
 
 The rule: in every text of a run each path becomes ``…``, with the name of its file where it is one, and
 each word that is the host's name, a user's name found in a path, or this machine's own host or user,
-becomes ``…``. Fields that hold nothing else (the host name) are left out. Measurements, model names and
+becomes ``…``; a GPU's serial becomes its number in the run. Fields that hold nothing else (the host name) are left out. Measurements, model names and
 points stay as they are.
 """
 
@@ -19,12 +19,14 @@ from harness.records import RunRecord, TrialRecord
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["anonymous_record", "anonymous_trial", "names_in"]
+__all__ = ["anonymous_record", "anonymous_trial", "names_in", "numbered"]
 
 GONE = "…"
 # A path that says where on a machine: absolute, below somebody's home, or out of the current folder.
 PATH = re.compile(r"(?<![\w:/.…~-])(?:~[\w.-]*|\.\.|(?=/\w))/[^\s\"'<>|:;,()\[\]{}=]*")
 HOME = re.compile(r"(?:/home/|/Users/|~)([\w.-]+)")
+# A serial, or as much of its beginning as tells it from others; ``GPU-accelerated`` and our own ``GPU-0`` are none.
+DEVICE = re.compile(r"(?:GPU|MIG)-(?:GPU-)?[0-9A-Fa-f]{4,}[0-9A-Fa-f/-]*(?![0-9A-Za-z])")
 HIDDEN = frozenset({"hostname", "cwd", "user", "username"})
 # Not names of anybody, and words that reports are full of.
 COMMON = frozenset({"root", "localhost", "user", "home", "admin", "nobody", "triton", "harness"})
@@ -73,25 +75,30 @@ def _texts(data: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN4
             yield from _texts(value, key)
 
 
-def anonymous_record(record: RunRecord, names: frozenset[str]) -> RunRecord:
+def anonymous_record(
+    record: RunRecord, names: frozenset[str], devices: dict[str, str]
+) -> RunRecord:
     """``record`` without host, user and paths; the command keeps the names of files and of itself.
 
     Args:
         record: how a run was made.
         names: what must not appear, from :func:`names_in`.
+        devices: the run's GPUs, as :func:`numbered` keeps them.
     """
     data = record.model_dump(mode="json")
     data["command"] = [_name_of(word) for word in record.command[:1]] + [
         _without_folders(word) for word in record.command[1:]
     ]
-    return RunRecord.model_validate(_scrubbed(data, names))
+    return RunRecord.model_validate(_scrubbed(data, names, devices))
 
 
-def anonymous_trial(record: TrialRecord, names: frozenset[str]) -> TrialRecord:
+def anonymous_trial(
+    record: TrialRecord, names: frozenset[str], devices: dict[str, str]
+) -> TrialRecord:
     """``record`` without host, user and paths."""
     data = record.model_dump(mode="json")
     point = data.pop("point")
-    return TrialRecord.model_validate({**_scrubbed(data, names), "point": point})
+    return TrialRecord.model_validate({**_scrubbed(data, names, devices), "point": point})
 
 
 def _name_of(path: str) -> str:
@@ -112,21 +119,39 @@ def _shortened(path: str) -> str:
     return f"{GONE}/{name}" if PurePosixPath(name).suffix else GONE
 
 
-def _scrubbed(data: Any, names: frozenset[str]) -> Any:  # noqa: ANN401 - any JSON value
+def numbered(text: str, devices: dict[str, str]) -> str:
+    """``text`` with a number for each GPU's serial; ``devices`` keeps which, and is filled here.
+
+    A GPU may be asked for by the beginning of its serial, which is then the same device.
+    """
+
+    def number(found: re.Match[str]) -> str:
+        serial = found[0]
+        same = (each for each in devices if each.startswith(serial) or serial.startswith(each))
+        known = next(same, None)
+        given = f"GPU-{len(set(devices.values()))}" if known is None else devices[known]
+        return devices.setdefault(serial, given)
+
+    return DEVICE.sub(number, text)
+
+
+def _scrubbed(data: Any, names: frozenset[str], devices: dict[str, str]) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(data, str):
-        return _scrub(data, names)
+        return _scrub(data, names, devices)
     if isinstance(data, dict):
         return {
-            _scrub(key, names): _scrubbed(value, names)
+            _scrub(key, names, devices): _scrubbed(value, names, devices)
             for key, value in data.items()
             if key not in HIDDEN
         }
     if isinstance(data, list):
-        return [_scrubbed(value, names) for value in data]
+        return [_scrubbed(value, names, devices) for value in data]
     return data
 
 
-def _scrub(text: str, names: frozenset[str]) -> str:
+def _scrub(text: str, names: frozenset[str], devices: dict[str, str]) -> str:
+    # Before the rest: a host that is called gpu would take the head off a serial.
+    text = numbered(text, devices)
     text = PATH.sub(lambda match: _shortened(match[0]), text)
     for name in sorted(names, key=len, reverse=True):
         text = re.sub(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from typing import TYPE_CHECKING
 
 from harness.archive import RunDirectory
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.report.anonymous import anonymous_record, anonymous_trial, names_in
+from harness.report.anonymous import anonymous_record, anonymous_trial, names_in, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["copy_run"]
 
 TABLES = ("samples.parquet", "telemetry.parquet", "metrics.parquet")
-DEVICE = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{8,}")
 ADDED_LATER = frozenset({"metrics.parquet"})
 
 
@@ -29,16 +27,16 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
         anonymous: leave out host, user and paths.
 
     Raises:
-        UsageError: ``run`` is unreadable, or the folder is the run itself or holds something else.
+        UsageError: ``run`` is unreadable (of its tables, those that are rewritten), or the folder is the run itself or holds something else.
         EnvironmentFailedError: the copy cannot be written.
     """
     record, trials = run.record(), run.trials()
     _check(run, folder)
+    partial, devices = folder / ".trials.partial", dict[str, str]()
     if anonymous:
         names = names_in([record, *trials])
-        record = anonymous_record(record, names)
-        trials = [anonymous_trial(trial, names) for trial in trials]
-    partial, devices = folder / ".trials.partial", dict[str, str]()
+        record = anonymous_record(record, names, devices)
+        trials = [anonymous_trial(trial, names, devices) for trial in trials]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
@@ -48,8 +46,8 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
             (partial / name).mkdir()
             for table in TABLES:
                 source = run.path / "trials" / name / table
-                if anonymous and table == "metrics.parquet" and source.exists():
-                    _copy_metrics(source, partial / name / table, devices)
+                if anonymous and table == "metrics.parquet":
+                    _copy_metrics(run, trial.index, partial / name / table, devices)
                 elif source.exists() or table not in ADDED_LATER:
                     shutil.copyfile(source, partial / name / table)
             text = trial.model_dump_json(indent=1) + "\n"
@@ -64,21 +62,23 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
             where=str(error.filename or folder),
             remedy="Free room on the disk or choose another folder with --output",
         ) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     copied.write_record(record)
     return copied
 
 
-def _copy_metrics(source: Path, target: Path, devices: dict[str, str]) -> None:
-    """Copy a table of metrics; a GPU's serial becomes its number in the run, kept in ``devices``."""
+def _copy_metrics(run: RunDirectory, index: int, target: Path, devices: dict[str, str]) -> None:
+    """Copy a trial's metrics, if it has any; a GPU's serial becomes its number in the run."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(source)
+    table = run.metrics(index)
+    if table is None:
+        return
     place = table.column_names.index("labels")
-    plain = [
-        DEVICE.sub(lambda found: devices.setdefault(found[0], f"GPU-{len(devices)}"), labels)
-        for labels in table.column("labels").to_pylist()
-    ]
+    plain = [numbered(labels, devices) for labels in table.column("labels").to_pylist()]
     table = table.set_column(place, "labels", pa.array(plain, pa.string()))
     pq.write_table(table, target, compression="zstd")
 

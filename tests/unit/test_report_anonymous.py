@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.archive import RunDirectory
+from harness.errors import UsageError
 from harness.report import rebuild
 from harness.report.anonymous import anonymous_record, names_in
 from harness.report.copying import copy_run
@@ -158,13 +159,17 @@ def test_a_made_copy_is_a_run_like_any_other(run: RunDirectory, tmp_path: Path) 
         ("https://example.org/a/b", "https://example.org/a/b"),
         ("node-7 node-70 node-7.lan", "… node-70 ….lan"),
         ("EVE and evening", "… and evening"),
+        (
+            "GPU-accelerated, GPU-8f2d1c3a-0000-0000-0000-000000000001 (GPU-8f2d), MIG-GPU-77aa1c3a/1/0",
+            "GPU-accelerated, GPU-0 (GPU-0), GPU-1",
+        ),
     ],
 )
 def test_the_rule(run: RunDirectory, before: str, after: str) -> None:
     record = run.record().model_copy(
         update={"host": {"hostname": "node-7"}, "notes": (before, "/home/eve/x"), "command": ()}
     )
-    cleaned = anonymous_record(record, names_in([record]))
+    cleaned = anonymous_record(record, names_in([record]), {})
     assert cleaned.notes[0] == after
     assert json.loads(cleaned.model_dump_json())["host"] == {}
 
@@ -177,7 +182,7 @@ def test_the_host_of_a_remote_server_is_left_out(run: RunDirectory, host: str) -
     text = f"server: {{kind: remote, host: {host}}}"
     told = {"scenario": {**record.scenario, "server": server}, "scenario_text": text}
     record = record.model_copy(update=told | {"status_reason": said})
-    left = anonymous_record(record, names_in([record]))
+    left = anonymous_record(record, names_in([record]), {})
     assert host not in left.model_dump_json()
     assert "8000/v2: nobody listens there, 192 times" in left.status_reason
 
@@ -197,15 +202,44 @@ def test_the_serials_of_gpus_become_numbers(tmp_path: Path) -> None:
         return replace(measured, metrics=rows)
 
     run = write_run(tmp_path, SMALL, alter=on_gpus)
+    record = run.record()
+    server = {"kind": "container", "gpus": [serials[1]]}
+    told = {
+        "scenario": {**record.scenario, "server": server},
+        "scenario_text": f"server: {{kind: container, gpus: [{serials[1]}]}}",
+        "server": {**record.server, "command": f'--gpus "device={serials[1]},{serials[0]}"'},
+    }
+    run.write_record(record.model_copy(update=told))
     copied = copy_run(run, tmp_path / "copy", anonymous=True)
+    assert not [each for each in serials if each in everything(copied.path)]
+    # One numbering for all that the run says: the scenario's GPU is the tables' GPU-0.
+    left = copied.record()
+    assert left.scenario["server"]["gpus"] == ["GPU-0"]
+    assert left.scenario_text == "server: {kind: container, gpus: [GPU-0]}"
+    assert left.server["command"] == '--gpus "device=GPU-0,GPU-1"'
     for trial in copied.trials():
         table = copied.metrics(trial.index)
         assert table is not None
         assert table.column("labels").to_pylist() == [
-            '{"gpu_uuid": "GPU-0"}',
             '{"gpu_uuid": "GPU-1"}',
+            '{"gpu_uuid": "GPU-0"}',
         ]
         assert table.column("value").to_pylist() == [70.0, 70.0]
     plain = copy_run(run, tmp_path / "plain").metrics(1)
     assert plain is not None
     assert serials[0] in plain.column("labels").to_pylist()[0]
+
+
+@pytest.mark.parametrize("damage", ["no table at all", "a column is missing"])
+def test_a_damaged_table_is_one_sentence_and_leaves_nothing_behind(
+    tmp_path: Path, damage: str
+) -> None:
+    run = write_run(tmp_path / "run", SMALL)
+    table = run.path / "trials" / "0002" / "metrics.parquet"
+    if damage == "no table at all":
+        table.write_bytes(b"PAR1 and no more")
+    else:
+        pq.write_table(pq.read_table(table).drop_columns(["labels"]), table)
+    with pytest.raises(UsageError, match=r"0002/metrics\.parquet: not a readable table"):
+        rebuild(run, tmp_path / "copy", anonymous=True)
+    assert list((tmp_path / "copy").iterdir()) == []
