@@ -158,8 +158,10 @@ class Bench:
             self._configure(trial.point.configuration)
             samples = self._load(trial, seen)
         except EnvironmentFailedError as error:
+            caught_ns = time.monotonic_ns()
             refused = self.refused.get(trial.point.configuration.key)
             seen["failure"] = refused or self.confirmed_failure() or str(error)
+            seen["failure_ns"] = self.watch.noticed_ns or caught_ns
             self.current = None  # a server that came back has another configuration
         record = TrialRecord(
             index=index,
@@ -170,16 +172,15 @@ class Bench:
             requested=self.requested,
             effective=self.effective,
             differences=differences(self.requested, self.effective) if self.effective else (),
-            notes=self._silences(seen),
+            notes=self._silences(seen.get("level_start_ns")),
             **seen,
         )
         self.telemetry.refresh()  # usage at the window's end is interpolated between two readings
         self.metrics.refresh()
         return Measured(record, samples, self.telemetry.drain(), self.metrics.drain())
 
-    def _silences(self, seen: dict[str, Any]) -> tuple[str, ...]:
+    def _silences(self, since_ns: int | None) -> tuple[str, ...]:
         """What is to be known of a server that was silent for a while since the level began."""
-        since_ns = seen.get("level_start_ns")
         silences = self.watch.silences(since_ns) if since_ns else []
         return tuple(f"the server did not answer for {seconds:.1f} s" for seconds in silences)
 

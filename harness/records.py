@@ -152,10 +152,10 @@ class TrialRecord(Frozen):
 
     ``requested`` and ``effective`` are model configurations as JSON objects with the proto's names;
     ``differences`` says in words where the effective one is not what was asked for. ``failure`` says what
-    broke the trial (its samples up to then are kept), ``None`` where nothing did; ``notes`` what else
-    happened to the server meanwhile. Windows are CLOCK_MONOTONIC in ns, ``None`` where the trial broke
-    before its window. ``shape_start_ns`` is where the load's shape began, ``None`` where it
-    has none.
+    broke the trial (its samples up to then are kept), ``None`` where nothing did, and ``failure_ns`` when
+    that was noticed; ``notes`` what else happened to the server meanwhile. Times in ns are of
+    CLOCK_MONOTONIC. Windows are ``None`` where the trial broke before its window. ``shape_start_ns`` is
+    where the load's shape began, ``None`` where it has none.
     """
 
     index: int
@@ -175,6 +175,7 @@ class TrialRecord(Frozen):
     statistics_note: str = ""
     generator: GeneratorHealth | None = None
     failure: str | None = None
+    failure_ns: int | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 0.2
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")]
 

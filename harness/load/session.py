@@ -193,7 +193,7 @@ class Session:
             dispatcher.stop()
         samples = np.frombuffer(b"".join(level.recorder.buffers()), SAMPLE_DTYPE)
         if window[1] <= window[0]:
-            seen.update(window_start_ns=None, window_end_ns=None)
+            seen.update(window_start_ns=None, window_end_ns=None, failure_ns=time.monotonic_ns())
             seen["failure"] = "the level was left before its warm-up had passed"
         self._tell(level, samples, window)
         if self._notebook is None:

@@ -10,13 +10,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 from harness.servers.health import FROZEN_S, Health
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from harness.servers.server import Server
 
 __all__ = ["Watch"]
@@ -36,6 +35,7 @@ class Watch:
         self._server = server
         self._health = Health(server)
         self._failure: str | None = None
+        self._noticed_ns: int | None = None
         self._closed = threading.Event()
         self._looks = 0
         self._wake = threading.Event()
@@ -47,12 +47,7 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop watching; what happens to the server from now on is meant."""
         self._closed.set()
         self._wake.set()
@@ -61,6 +56,11 @@ class Watch:
     def failure(self) -> str | None:
         """What broke the server first, one sentence; ``None`` while it serves. Never waits."""
         return self._failure
+
+    @property
+    def noticed_ns(self) -> int | None:
+        """When that was noticed (CLOCK_MONOTONIC, ns); ``None`` while it serves."""
+        return self._noticed_ns
 
     def confirmed(self) -> str | None:
         """As :meth:`failure`, after one more look: call it when something has just gone wrong."""
@@ -92,6 +92,7 @@ class Watch:
             if self._closed.is_set():
                 return
             with self._looked:
+                self._noticed_ns = time.monotonic_ns() if failure else None
                 self._failure = failure
                 self._looks += 1
                 self._looked.notify_all()

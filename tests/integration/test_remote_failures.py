@@ -189,6 +189,7 @@ def repeated(session: Session, trials: int) -> list[TrialRecord]:
             and (other.point, other.pass_index) == (trial.point, trial.pass_index)
         ]
         assert again, trial.failure
+        assert trial.failure_ns
     assert len({(t.point.key, t.pass_index) for t in sealed if not t.failure}) == trials
     return broken
 

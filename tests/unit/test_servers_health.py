@@ -215,6 +215,39 @@ def test_a_short_silence_is_no_failure(
     timer.join()
 
 
+def test_a_server_is_not_given_up_where_this_machine_was_held_up(
+    server: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that took longer than it may proves nothing: the answer may have been there in time."""
+    monkeypatch.setattr(module, "FROZEN_S", 0.4)
+    monkeypatch.setattr(module, "HELD_UP_S", 0.1)
+    asked: list[float] = []
+
+    def answers(_at: Endpoints, _path: str, timeout_s: float) -> bool:
+        asked.append(timeout_s)
+        if len(asked) == 1:
+            time.sleep(timeout_s + 0.2)
+        return len(asked) > 1
+
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(module, "answers", answers)
+    health = Health(server)
+    assert health.failure() is None
+    assert asked == [0.4, module.LAST_TIMEOUT_S]
+    assert len(health.silences) == 0  # of less than a second
+
+
+def test_a_server_whose_every_question_takes_too_long_is_given_up(
+    server: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FROZEN_S", 0.4)
+    monkeypatch.setattr(module, "HELD_UP_S", -1.0)  # as if held up each time
+    monkeypatch.setattr(module, "answers", lambda *_: False)
+    start = time.monotonic()
+    assert "has not answered" in (Health(server).failure() or "")
+    assert time.monotonic() - start >= 0.8
+
+
 def test_a_server_that_dies_in_its_silence_is_not_waited_for(
     server: Fake, answer: tuple[Endpoints, type[Answer]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,8 +260,9 @@ def test_a_server_that_dies_in_its_silence_is_not_waited_for(
 
 
 def test_it_is_not_asked_more_often_than_needed(
-    server: Fake, answer: tuple[Endpoints, type[Answer]]
+    server: Fake, answer: tuple[Endpoints, type[Answer]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "ASK_EVERY_S", 60.0)
     health = Health(server)
     assert health.failure() is None
     answer[1].status = 503

@@ -61,8 +61,11 @@ def test_a_server_that_serves_is_left_alone(server: Fake) -> None:
 
 def test_what_has_failed_is_known_and_ended_so_that_nobody_waits_for_it(server: Fake) -> None:
     with Watch(server) as watched:
+        assert watched.noticed_ns is None
         server.end = "it hangs"
+        struck_ns = time.monotonic_ns()
         wait_until(watched.failure)
+        assert struck_ns < (watched.noticed_ns or 0) < time.monotonic_ns()
         assert server.process.wait(10) == -9
         server.end = "it was ended by SIGKILL"
         assert (
