@@ -126,14 +126,17 @@ class RunCommand:
         return self.process.communicate(timeout=timeout_s)
 
     def assert_gone(self) -> None:
-        """Fail where a process, container, region, port or temporary file is left."""
+        """Fail where a process, container, region, port or temporary file of a server that was seen is left."""
+        seen = self.traces.pids if self.traces else self.footprint.servers
+        assert seen, "no server was ever seen: nothing is proved"
+        self.assert_nothing_left()
+
+    def assert_nothing_left(self) -> None:
+        """As :meth:`assert_gone`, where no server may have come to be."""
         if self.traces:
-            assert self.traces.pids, "no container was ever seen: nothing is proved"
             self.traces.assert_gone()
-            # The load generator and the guards run here, not in the container.
-            wait_until(lambda: not self.footprint.left(files=False), 5, "the end of its processes")
-        else:
-            self.footprint.assert_gone()
+        # The load generator and the guards run here, not in the container.
+        wait_until(lambda: not self.footprint.left(files=not self.traces), 5, "nothing of it here")
         # Guards remove what is theirs a moment after the command has ended.
         wait_until(lambda: not list(self.temporary.iterdir()), 5, "an empty temporary folder")
 

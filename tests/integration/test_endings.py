@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -15,7 +16,6 @@ from tests.footprint import lives, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.commands import RunCommand
 
@@ -24,20 +24,42 @@ pytestmark = pytest.mark.long
 KINDS = ("embedded", "container")
 
 
+@pytest.mark.parametrize(("kind", "who"), [("embedded", "server"), ("container", "container")])
 def test_memory_that_never_suffices_ends_the_run_with_the_reason(
-    running: Callable[..., RunCommand], triton_models: Path, tmp_path: Path
+    running: Callable[..., RunCommand], triton_models: Path, tmp_path: Path, kind: str, who: str
 ) -> None:
     """At load, each time anew: the configuration is given up after the second attempt."""
     models = tmp_path / "models"
     shutil.copytree(triton_models, models)
     with (models / "cnn" / "1" / "model.py").open("a") as file:
         file.write('\nPROVISIONS = b"x" * (2 << 30)\n')
-    command = running("embedded", more=", memory: 700m", models=models)
+    command = running(kind, more=", memory: 700m", models=models)
     command.reach("start")
+    first = command.servers()
+    # The second is to be looked for at the end, too.
+    wait_until(lambda: command.process.poll() is not None or set(command.servers()) - {*first}, 60)
+    command.note()
     _, stderr = command.end()
     assert command.process.returncode == 3, stderr
-    assert "reached its memory limit of 700 MiB" in stderr
+    assert f"the {who} reached its memory limit of 700 MiB and the kernel ended" in stderr
+    assert "Traceback" not in stderr
     command.assert_gone()
+
+
+def test_a_gpu_that_the_engine_does_not_have_ends_the_run_with_the_reason(
+    running: Callable[..., RunCommand],
+) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU")
+    command = running("container", more=", gpus: all")
+    _, stderr = command.end()
+    assert command.process.returncode == 3, stderr
+    said = " ".join(stderr.split())
+    assert "server.gpus: the container engine has no GPU to give" in said
+    assert "Container Toolkit for this engine, or leave gpus out" in said
+    assert "Traceback" not in stderr
+    assert command.status() == "failed"
+    command.assert_nothing_left()
 
 
 def broken_weights(model: Path) -> None:
@@ -147,9 +169,6 @@ def test_an_interrupt_ends_a_run_in_order(
         assert "interrupted before anything was measured" in stderr
         assert command.status() == "interrupted"
     if stage == "set-up":  # nothing may have been started yet
-        traces = command.traces
-        wait_until(lambda: not command.footprint.left(), 5, "nothing on this machine")
-        wait_until(lambda: not traces or not traces.left(), 5, "nothing in the engine")
-        wait_until(lambda: not list(command.temporary.iterdir()), 5, "an empty temporary folder")
+        command.assert_nothing_left()
     else:
         command.assert_gone()
