@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.point import ClosedLoad, Frozen, OpenLoad, ShapedLoad, Stretch
+from harness.point import ClosedLoad, Frozen, OpenLoad, ShapedLoad, Stretch, number
 from harness.replay import read_arrivals
 from harness.units import MOST_RATE, Rate, Seconds, Users, WithUnits, listed, short_name
 
@@ -193,7 +193,9 @@ class Burst(_Shape):
 
     kind: Literal["burst"]
     rate: Rate
-    base: Annotated[float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False)] = 0.0
+    base: Annotated[
+        float, BeforeValidator(number), Field(ge=0, le=MOST_RATE, allow_inf_nan=False)
+    ] = 0.0
     on_s: Seconds
     off_s: Seconds
     for_s: Seconds | None = None

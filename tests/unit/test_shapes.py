@@ -172,6 +172,7 @@ def test_a_replay_is_read_relative_to_the_scenario(tmp_path: Path) -> None:
         ("{kind: replay, file: fast.csv, speed: 600}", "fast.csv is due at 1,200,000 requests a second"),
         ("{kind: poisson, rate: 2000000}", "rate: expected at most 1,000,000, not 2000000"),
         ("{kind: burst, rate: 9, base: 2000000, on: 1s, off: 1s}", "base: input should be less than"),
+        ("{kind: burst, rate: 9, base: true, on: 1s, off: 1s}", "base: expected a number, not true"),
     ],
 )  # fmt: skip
 def test_a_wrong_load_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
