@@ -5,7 +5,6 @@ For load that is sent by hand, where nobody else holds a connection to the serve
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
@@ -14,15 +13,13 @@ from tritonclient.grpc import service_pb2
 from harness.errors import EnvironmentFailedError
 from harness.load.metadata import ask
 from harness.point import DynamicBatching, ServerConfiguration
-from harness.snapshot import QUICK_NS, take
+from harness.snapshot import quickest
 
 if TYPE_CHECKING:
     from harness.load.target import Target
     from harness.snapshot import Snapshot
 
 __all__ = ["configuration_from", "snapshot"]
-
-ATTEMPTS = 3
 
 
 def snapshot(target: Target) -> Snapshot:
@@ -31,24 +28,22 @@ def snapshot(target: Target) -> Snapshot:
     Raises:
         EnvironmentFailedError: the server does not tell them, or they make no sense.
     """
-    taken: list[Snapshot] = []
-    while len(taken) < ATTEMPTS:
-        before_ns = time.monotonic_ns()
-        answer = ask(target.http, f"models/{target.model}/stats", target.access)
-        after_ns = time.monotonic_ns()
-        try:
-            message = json_format.ParseDict(
-                answer, service_pb2.ModelStatisticsResponse(), ignore_unknown_fields=True
-            )
-        except json_format.ParseError as error:
-            reason = str(error).partition("\n")[0][:200]
-            raise EnvironmentFailedError(
-                f"the server's statistics make no sense ({reason})", where=target.http
-            ) from error
-        taken.append(take(before_ns, after_ns, message))
-        if after_ns - before_ns <= QUICK_NS:
-            break
-    return min(taken, key=lambda each: each.after_ns - each.before_ns)
+    return quickest(
+        lambda: ask(target.http, f"models/{target.model}/stats", target.access),
+        lambda answer: _message(answer, target.http),
+    )
+
+
+def _message(answer: dict[str, Any], address: str) -> service_pb2.ModelStatisticsResponse:
+    try:
+        return json_format.ParseDict(
+            answer, service_pb2.ModelStatisticsResponse(), ignore_unknown_fields=True
+        )
+    except json_format.ParseError as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise EnvironmentFailedError(
+            f"the server's statistics make no sense ({reason})", where=address
+        ) from error
 
 
 def configuration_from(model: str, effective: dict[str, Any]) -> ServerConfiguration:

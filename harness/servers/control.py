@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import EnvironmentFailedError
 from harness.servers.configuration import from_message
 from harness.servers.connection import CALL_DEADLINE_S, Connection, ConnectionBrokenError
-from harness.snapshot import QUICK_NS, Snapshot, difference, take
+from harness.snapshot import Snapshot, difference, quickest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,6 @@ __all__ = ["Control", "Snapshot", "difference"]
 
 # It takes 2 ms, 60 ms at worst. A server that is frozen for 3 s survives that; one that stays so is ended.
 SNAPSHOT_DEADLINE_S = 5.0
-ATTEMPTS = 3
 PAUSE_S = 0.1
 LOG_LAG_S = 1.0
 LARGEST_CONFIGURATION_BYTES = 1 << 18  # it is archived with each trial
@@ -146,22 +145,14 @@ class Control(Connection):
         Raises:
             EnvironmentFailedError: the server does not answer, or has no such model.
         """
-        best: Snapshot | None = None
-        for _ in range(ATTEMPTS):
-            before_ns = time.monotonic_ns()
-            answer = self.read(
+        return quickest(
+            lambda: self.read(
                 f"statistics of {model}",
                 self.client.get_inference_statistics,
                 model,
                 deadline_s=min(SNAPSHOT_DEADLINE_S, self.deadline_s),
             )
-            after_ns = time.monotonic_ns()
-            if best is None or after_ns - before_ns < best.after_ns - best.before_ns:
-                best = take(before_ns, after_ns, answer)
-            if best.after_ns - best.before_ns <= QUICK_NS:
-                break
-        assert best is not None  # noqa: S101 - there is at least one attempt
-        return best
+        )
 
     def _advice(self, model: str, *, polled: bool) -> str | None:
         """Where the reason stands that is not told here; ``None`` where the log is in reach."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from harness.asking import get_json
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.servers.configuration import from_message
-from harness.snapshot import QUICK_NS, take
+from harness.snapshot import quickest
 
 if TYPE_CHECKING:
     from harness.servers.server import Endpoints
@@ -19,7 +18,6 @@ __all__ = ["HttpReading"]
 
 CALL_S = 5.0
 SNAPSHOT_S = 2.0
-ATTEMPTS = 3
 
 
 class HttpReading:
@@ -92,16 +90,10 @@ class HttpReading:
         """
         from tritonclient.grpc import service_pb2
 
-        taken = []
-        for _ in range(ATTEMPTS):
-            before_ns = time.monotonic_ns()
-            answer = self._get(model, "/stats", SNAPSHOT_S)
-            after_ns = time.monotonic_ns()
-            message = self._parsed(answer, service_pb2.ModelStatisticsResponse())
-            taken.append(take(before_ns, after_ns, message))
-            if after_ns - before_ns <= QUICK_NS:
-                break
-        return min(taken, key=lambda each: each.after_ns - each.before_ns)
+        return quickest(
+            lambda: self._get(model, "/stats", SNAPSHOT_S),
+            lambda answer: self._parsed(answer, service_pb2.ModelStatisticsResponse()),
+        )
 
     def _get(self, model: str, part: str, timeout_s: float) -> dict[str, Any]:
         at, path = self._at, f"/v2/models/{quote(model)}{part}"
