@@ -4,7 +4,7 @@ r"""A load with a shape by hand: a ramp, steps, a spike, bursts, or the arrival 
         --load "{kind: spike, base: 50, peak: 400, at: 3s, for: 1s, over: 8s}" --run-dir reports/spike
     harness report reports/spike
 
---load takes what a scenario's ``sweep: {load: …}`` takes; docs/load-models.md lists it. The test ends when
+--load takes one shape as a scenario's ``sweep: {load: …}`` does; docs/load-models.md lists them. The test ends when
 the shape does. Users are started by themselves, as many as ``max_in_flight`` says [256]; a file that is
 replayed lies relative to the current folder. The other options are those of closed_loop.py.
 """

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from harness.errors import UsageError
-from harness.point import ClosedLoad, Load, OpenLoad
+from harness.point import ClosedLoad, OpenLoad, ShapedLoad
 from harness.scenario import parse_scenario
 
 __all__ = [
@@ -96,16 +96,26 @@ def open_loop(users: int, options: Any) -> OpenLoad:  # noqa: ANN401 - Locust's 
     return OpenLoad(rate=options.rate, arrivals=options.arrivals, max_in_flight=users)
 
 
-def shaped(_: int, options: Any) -> Load:  # noqa: ANN401 - Locust's parsed options
-    """The open load that ``--load`` writes in the words of a scenario.
+def shaped(_: int, options: Any) -> ShapedLoad:  # noqa: ANN401 - Locust's parsed options
+    """The load with a shape that ``--load`` writes in the words of a scenario.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is none, or has no end by itself.
     """
     text = f"sweep: {{load: {options.load}}}"
-    (load,) = parse_scenario(text, name="load", where="--load").sweep.loads
-    if load.kind == "closed":
+    loads = parse_scenario(text, name="load", where="--load").sweep.loads
+    if len(loads) != 1:
         raise UsageError(
-            "a closed loop is no shape", where="--load", remedy="Use closed_loop.py with --users"
+            f"expected one load, not {len(loads)}",
+            where="--load",
+            remedy="Start Locust once for each",
         )
-    return load
+    load = loads[0]
+    if load.kind == "shaped":
+        return load
+    if load.kind == "closed":
+        what, remedy = "a closed loop is no shape", "Use closed_loop.py with --users and --run-time"
+    else:
+        what = "a load at one rate is no shape"
+        remedy = "Use open_loop.py with --rate, --arrivals, --users and --run-time"
+    raise UsageError(what, where="--load", remedy=remedy)

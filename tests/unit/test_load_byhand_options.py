@@ -1,13 +1,21 @@
-"""The command line of a load by hand, as Locust parses it, in a process of its own: Locust patches its process."""
+"""The command line of a load by hand, as Locust parses it, in a process of its own: Locust patches its process.
+
+And what ``--load`` may say.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from harness.errors import UsageError
+from harness.load.byhand_options import shaped
 
 PARSE = """
 import json, sys
@@ -41,3 +49,36 @@ def test_the_web_interface_is_on_loopback_unless_told_else(
         timeout=120,
     )
     assert json.loads(done.stdout) == host
+
+
+def test_a_shape_is_written_as_in_a_scenario() -> None:
+    load = shaped(
+        1, SimpleNamespace(load="{kind: ramp, from: 1, to: 2, over: 3s, max_in_flight: 4}")
+    )
+    assert load.key == "ramp1-2-3s-cap4"
+    assert (
+        shaped(1, SimpleNamespace(load="[{kind: ramp, from: 1, to: 2, over: 3s}]")).shape == "ramp"
+    )
+
+
+RAMP = "{kind: ramp, from: 1, to: 2, over: 3s}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"[{RAMP}, {RAMP.replace('3s', '4s')}]", "--load: expected one load, not 2"),
+        (f"{RAMP}, rate: 5", "--load: expected one load, not 2"),
+        ("{kind: closed, concurrency: 3}", "a closed loop is no shape. Use closed_loop.py"),
+        ("{kind: soak, concurrency: 3, for: 2s}", "a closed loop is no shape. Use closed_loop.py"),
+        ("{kind: soak, rate: 50, for: 2s}", "a load at one rate is no shape. Use open_loop.py"),
+        ("{kind: poisson, rate: 50}", "a load at one rate is no shape. Use open_loop.py"),
+        ("{kind: constant, rate: 50}", "a load at one rate is no shape. Use open_loop.py"),
+        ("[]", "the axis is empty"),
+        ("null", "--load"),
+        ("{", "--load"),
+    ],
+)
+def test_what_is_not_one_shape_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        shaped(1, SimpleNamespace(load=text))
