@@ -19,21 +19,20 @@ from harness.errors import HarnessError
 from harness.load.arrivals import Schedule
 from harness.load.courses import times_of
 from harness.load.dispatcher import Dispatcher
+from harness.load.figures import tell
 from harness.load.health import Readings, health, most_in_flight
 from harness.load.heart import Heart
 from harness.load.level import Level
 from harness.load.recorder import Recorder
 from harness.load.server_side import snapshot
 from harness.point import ClosedLoad
-from harness.records import SAMPLE_DTYPE, Outcome
+from harness.records import SAMPLE_DTYPE
 from harness.scenario import Measure
 from harness.snapshot import difference
 from harness.statistics.truncation import mser5
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy.typing as npt
 
     from harness.load.notebook import Notebook
     from harness.load.senders import Pool
@@ -85,7 +84,7 @@ class Session:
     Attributes:
         level: what the users work at; outside of a measured level, one whose samples nobody wants.
         dispatcher: of an open loop, while a level is measured.
-        finished: whether a load with a shape has come to its end.
+        finished: whether a load with a shape has come to its end, or was left, while users are wanted.
     """
 
     def __init__(self, sent: Sent, notebook: Notebook | None) -> None:
@@ -120,6 +119,8 @@ class Session:
             return
         self._leave()
         self._wanted = users
+        if not users:
+            self.finished = False  # Locust may start them again
         self._begin_if_complete()
 
     def _begin_if_complete(self) -> None:
@@ -149,6 +150,7 @@ class Session:
         if self._measured:
             self._measured = False
             self.level.end()
+            self.finished = self.level.load.kind == "shaped"
             self.level = self._level(ClosedLoad(concurrency=1))
             self.dispatcher = None  # stopped by the observer, who counts what it has not sent
 
@@ -183,9 +185,9 @@ class Session:
             self._window(level, seen)
         except HarnessError as error:
             log.warning("%s", error)
-            seen["statistics_note"] = str(error)
-            level.over.wait()
-        window = (seen.get("window_start_ns", 0), seen.get("window_end_ns", 0))
+            seen["statistics_note" if "window_start_ns" in seen else "failure"] = str(error)
+        end_ns = seen.get("window_end_ns", 0)
+        window = (seen.get("window_start_ns", end_ns), end_ns)
         unsent = 0
         dispatcher = self._dispatchers.pop(level, None)
         if dispatcher is not None:
@@ -193,9 +195,11 @@ class Session:
             dispatcher.stop()
         samples = np.frombuffer(b"".join(level.recorder.buffers()), SAMPLE_DTYPE)
         if window[1] <= window[0]:
-            seen.update(window_start_ns=None, window_end_ns=None, failure_ns=time.monotonic_ns())
-            seen["failure"] = "the level was left before its warm-up had passed"
-        self._tell(level, samples, window)
+            seen.update(window_start_ns=None, window_end_ns=None)
+            seen.setdefault("failure", "the level was left before its warm-up had passed")
+        if "failure" in seen:
+            seen["failure_ns"] = time.monotonic_ns()
+        tell(level, samples, window)
         if self._notebook is None:
             return
         flying = np.array(list(level.flying.values()), np.int64)
@@ -220,18 +224,14 @@ class Session:
 
     def _window(self, level: Level, seen: dict[str, Any]) -> None:
         """Take the statistics at both edges of the window, which lasts until the level is left."""
-        target = self._sent.target
-        seen["window_start_ns"] = time.monotonic_ns()
         try:
-            first = snapshot(target)
-            seen["window_start_ns"] = first.edge_ns
-            last = None
             if level.load.kind == "shaped":
-                seen["shape_start_ns"] = self._schedule(level)
-                self._shape(level, seen["shape_start_ns"])
-            else:
-                last = self._last_edge(level)
-            last = last or snapshot(target)
+                self._shape(level, seen)
+                return
+            seen["window_start_ns"] = time.monotonic_ns()
+            first = snapshot(self._sent.target)
+            seen["window_start_ns"] = first.edge_ns
+            last = self._last_edge(level) or snapshot(self._sent.target)
             seen["window_end_ns"] = last.edge_ns
             seen["statistics"] = difference(first, last)
         finally:
@@ -251,17 +251,38 @@ class Session:
                 last = taken
         return last
 
-    def _shape(self, level: Level, start_ns: int) -> None:
-        """Wait until a shape has come to its end and is answered, or the level is left."""
+    def _shape(self, level: Level, seen: dict[str, Any]) -> None:
+        """Send a shape; whatever becomes of the statistics, it is sent, and its end ends the test."""
+        first = None
+        try:
+            try:
+                first = snapshot(self._sent.target)
+            except HarnessError as error:
+                log.warning("%s", error)
+                seen["statistics_note"] = str(error)
+            start_ns = seen["shape_start_ns"] = self._schedule(level)
+            seen["window_start_ns"] = first.edge_ns if first else start_ns
+            if not self._ends(level, start_ns):
+                seen["failure"] = "the shape was left before its end"
+        finally:
+            if level is self.level:
+                self.finished = True
+        seen["window_end_ns"] = time.monotonic_ns()
+        if first:
+            last = snapshot(self._sent.target)
+            seen["window_end_ns"] = last.edge_ns
+            seen["statistics"] = difference(first, last)
+
+    def _ends(self, level: Level, start_ns: int) -> bool:
+        """Wait until a shape has come to its end and is answered; whether it has, or was left before."""
         assert level.load.kind == "shaped"  # noqa: S101 - else there is no end
         end_ns = start_ns + round(level.load.duration_s * 1e9)
-        while not level.over.is_set():
+        while not level.over.wait(SHAPE_INTERVAL_S):
             now_ns = time.monotonic_ns()
             waiting = self._dispatchers[level].unsent(0, now_ns) + len(level.flying)
             if now_ns >= end_ns and (not waiting or now_ns >= end_ns + TAIL_NS):
                 break
-            level.over.wait(SHAPE_INTERVAL_S)
-        self.finished = True
+        return time.monotonic_ns() >= end_ns
 
     def _wait(self, level: Level) -> None:
         while not level.over.wait(1):
@@ -283,23 +304,3 @@ class Session:
             if elapsed_s >= Measure().warmup_max_s:
                 return f"{elapsed_s:.2f} s, the longest allowed; {found.reason}"
             level.over.wait(SETTLE_INTERVAL_S)
-
-    def _tell(self, level: Level, samples: npt.NDArray[np.void], window: tuple[int, int]) -> None:
-        """Write a level's figures to Locust's log: Locust's own table is rounded."""
-        ended = samples[(samples["done_ns"] >= window[0]) & (samples["done_ns"] < window[1])]
-        right = ended[ended["outcome"] == Outcome.OK]
-        name = f"{level.workload.label}, {level.load.key}"
-        for reason, times in level.reasons.items():
-            log.warning("%s: %d times %s", name, times, reason)
-        if len(right) and window[1] > window[0]:
-            took_ms = (right["done_ns"] - right["scheduled_ns"]) / 1e6
-            p50, p99 = np.percentile(took_ms, [50, 99])
-            log.info(
-                "%s: %.0f inferences per second, p50 %.2f ms, p99 %.2f ms; %d of %d requests failed",
-                name,
-                right["batch"].sum() / (window[1] - window[0]) * 1e9,
-                p50,
-                p99,
-                len(ended) - len(right),
-                len(ended),
-            )

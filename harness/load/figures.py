@@ -1,0 +1,40 @@
+"""The figures of a level that was sent by hand, for Locust's log."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.records import Outcome
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from harness.load.level import Level
+
+__all__ = ["tell"]
+
+log = logging.getLogger(__name__)
+
+
+def tell(level: Level, samples: npt.NDArray[np.void], window: tuple[int, int]) -> None:
+    """Write a level's figures to Locust's log: Locust's own table is rounded."""
+    ended = samples[(samples["done_ns"] >= window[0]) & (samples["done_ns"] < window[1])]
+    right = ended[ended["outcome"] == Outcome.OK]
+    name = f"{level.workload.label}, {level.load.key}"
+    for reason, times in level.reasons.items():
+        log.warning("%s: %d times %s", name, times, reason)
+    if len(right) and window[1] > window[0]:
+        took_ms = (right["done_ns"] - right["scheduled_ns"]) / 1e6
+        p50, p99 = np.percentile(took_ms, [50, 99])
+        log.info(
+            "%s: %.0f inferences per second, p50 %.2f ms, p99 %.2f ms; %d of %d requests failed",
+            name,
+            right["batch"].sum() / (window[1] - window[0]) * 1e9,
+            p50,
+            p99,
+            len(ended) - len(right),
+            len(ended),
+        )
