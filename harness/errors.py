@@ -7,6 +7,7 @@ __all__ = [
     "HarnessError",
     "InterruptedRunError",
     "MeasurementError",
+    "NothingMeasuredError",
     "UsageError",
 ]
 
@@ -42,6 +43,10 @@ class UsageError(HarnessError):
     """A command line, scenario, model or run directory that cannot be used as it is."""
 
     exit_code = 2
+
+
+class NothingMeasuredError(UsageError):
+    """A run directory without a trial of a point: it ended before anything was measured."""
 
 
 class EnvironmentFailedError(HarnessError):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from harness.point import Frozen, Point
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "LEAST_IN_FLIGHT",
@@ -29,6 +32,7 @@ __all__ = [
     "RunRecord",
     "StatisticsWindow",
     "TrialRecord",
+    "any_point",
 ]
 
 # Of N users this share must have been in flight at the server for the concurrency to be real.
@@ -184,6 +188,11 @@ class TrialRecord(Frozen):
         if self.window_start_ns is None or self.window_end_ns is None:
             return 0.0
         return (self.window_end_ns - self.window_start_ns) / 1e9
+
+
+def any_point(trials: Iterable[TrialRecord]) -> bool:
+    """Whether anything was measured that can be reported: a sentinel alone is not."""
+    return any(trial.role == "point" for trial in trials)
 
 
 class CalibrationRow(Frozen):

@@ -16,7 +16,8 @@ from harness.analysis.results import Analysis
 from harness.analysis.soundness import judge_run, sentinel_drift
 from harness.analysis.tables import point_table, trial_table
 from harness.analysis.trial import measure_trial
-from harness.errors import UsageError
+from harness.errors import NothingMeasuredError, UsageError
+from harness.records import any_point
 from harness.scenario import Measure, Slo
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ def analyse(run: RunDirectory) -> Analysis:
     Reads nothing but the run directory, and changes nothing in it.
 
     Raises:
-        UsageError: the run is unreadable, or holds no trial of a point.
+        NothingMeasuredError: the run holds no trial of a point.
+        UsageError: it is unreadable.
     """
     record = run.record()
     records = run.trials()
-    if not any(trial.role == "point" for trial in records):
-        raise UsageError(
+    if not any_point(records):
+        raise NothingMeasuredError(
             "the run holds no trial: it ended before anything was measured", where=str(run.path)
         )
     slo, measure = _scenario_parts(record, run)

@@ -160,8 +160,10 @@ def _measure(plan: Plan, directory: RunDirectory) -> int:
 
 
 def _measured(directory: RunDirectory) -> bool:
-    """Whether there is a trial to report; a sentinel alone is none."""
-    return any(trial.role == "point" for trial in directory.trials())
+    """Whether there is a trial to report."""
+    from harness.records import any_point
+
+    return any_point(directory.trials())
 
 
 def _show(bar: Bar, task: TaskID, progress: Progress) -> None:

@@ -25,7 +25,7 @@ def nothing_measured(record: RunRecord) -> Analysis:
             "running": "the run is still going on, or was cut off",
             "interrupted": "it was stopped",
             "failed": "it failed",
-            "complete": "it holds no trials",
+            "complete": "it holds no trial of a point",
         }[record.status]
     )
     verdict = RunVerdict("nothing was measured", valid=False, exit_code=4, reasons=(why,))

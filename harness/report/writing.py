@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis import analyse
 from harness.archive import RunDirectory, whole_file
-from harness.errors import UsageError
+from harness.errors import NothingMeasuredError, UsageError
 from harness.report.copying import copy_run
 from harness.report.nothing import nothing_measured
 from harness.report.page import render_page
@@ -95,7 +95,10 @@ def rebuild(
 
 def analysis_of(run: RunDirectory) -> Analysis:
     """Analyse ``run``; one that ended before anything was measured has an analysis too, an empty one."""
-    return analyse(run) if run.trials() else nothing_measured(run.record())
+    try:
+        return analyse(run)
+    except NothingMeasuredError:
+        return nothing_measured(run.record())
 
 
 def _refuse_lost_trials(run: RunDirectory) -> None:

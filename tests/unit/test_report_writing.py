@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +193,20 @@ def test_a_run_without_a_trial_has_a_report(written: RunDirectory, tmp_path: Pat
     header = (empty.path / "summary.csv").read_text("utf-8").strip().split(",")
     assert tuple(header) == COLUMNS
     assert json.loads((empty.path / "summary.json").read_text("utf-8"))["workloads"] == []
+
+
+def test_a_run_of_a_sentinel_alone_has_a_report(tmp_path: Path) -> None:
+    run = write_run(tmp_path, SMALL)
+    for trial in run.trials():
+        if trial.role == "point":
+            shutil.rmtree(run.path / "trials" / f"{trial.index:04d}")
+    assert run.trials()
+    reason = {"status": "failed", "status_reason": "the server ran out of memory"}
+    run.write_record(run.record().model_copy(update=reason))
+    for output in (None, tmp_path / "copy"):
+        analysis, page = rebuild(run, output)
+        assert analysis.exit_code == 4
+        assert "the server ran out of memory" in Page(page.read_text("utf-8")).lines
 
 
 def test_a_complete_run_whose_trials_are_lost_is_refused(
