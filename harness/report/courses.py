@@ -22,17 +22,21 @@ if TYPE_CHECKING:
     from harness.report.cast import Cast
     from harness.report.svg import StyleSheet
 
-__all__ = ["course_panels"]
+__all__ = ["MOST_PANELS", "course_panels", "shaped_results"]
 
 MOST_PANELS = 24
 HEIGHT_IN = 4.6
 
 
+def shaped_results(analysis: Analysis) -> list[PointResult]:
+    """The points whose load has a shape, in the order of the sweep."""
+    return [result for result in analysis.results if result.course]
+
+
 def course_panels(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Panel]:
-    """A panel a point whose load has a shape, in the order of the sweep."""
-    shaped = [result for result in analysis.results if result.course]
-    panels = [_panel(result, cast, sheet, f"course-{n}") for n, result in enumerate(shaped)]
-    return panels[:MOST_PANELS]
+    """A panel a point whose load has a shape, in the order of the sweep, at most :data:`MOST_PANELS`."""
+    drawn = shaped_results(analysis)[:MOST_PANELS]
+    return [_panel(result, cast, sheet, f"course-{n}") for n, result in enumerate(drawn)]
 
 
 def _panel(result: PointResult, cast: Cast, sheet: StyleSheet, name: str) -> Panel:

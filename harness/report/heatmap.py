@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from matplotlib.patches import Rectangle
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from harness.report.cast import Cast
     from harness.report.svg import StyleSheet
 
-__all__ = ["heat_panels"]
+__all__ = ["MOST_MAPS", "heat_maps", "heat_panels"]
 
 MOST_MAPS = 24
 MOST_ROWS, MOST_COLUMNS = 12, 16
@@ -30,12 +31,22 @@ MOST_LABELLED_COLUMNS = 8
 ROW_IN = 0.46
 
 
-def heat_panels(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Panel]:
-    """A map for each workload and way of batching, shades comparable within a workload.
+@dataclass(frozen=True)
+class _Map:
+    """What one map shows; ``own`` holds all points of the workload and sets rows, columns and shades."""
+
+    workload: WorkloadResult
+    batching: str
+    mapped: Sequence[PointResult]
+    own: Sequence[PointResult]
+
+
+def heat_maps(analysis: Analysis, cast: Cast) -> list[_Map]:
+    """A map for each workload and way of batching.
 
     None where the run has a single number of instances and a single load level.
     """
-    panels: list[Panel] = []
+    found: list[_Map] = []
     for workload in cast.workloads:
         results = results_of(analysis, workload)
         for kind in ("closed", "open"):
@@ -45,12 +56,13 @@ def heat_panels(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Panel
             maps: dict[str, list[PointResult]] = {}
             for result in own:
                 maps.setdefault(_batching(result, cast), []).append(result)
-            for batching, mapped in maps.items():
-                if len(panels) < MOST_MAPS:
-                    panels.append(
-                        _panel(mapped, own, workload, cast, sheet, batching, f"heat-{len(panels)}")
-                    )
-    return panels
+            found += [_Map(workload, batching, mapped, own) for batching, mapped in maps.items()]
+    return found
+
+
+def heat_panels(maps: Sequence[_Map], cast: Cast, sheet: StyleSheet) -> list[Panel]:
+    """The first :data:`MOST_MAPS` of ``maps``, shades comparable within a workload."""
+    return [_panel(each, cast, sheet, f"heat-{n}") for n, each in enumerate(maps[:MOST_MAPS])]
 
 
 def _cell(result: PointResult) -> tuple[int, float]:
@@ -73,16 +85,8 @@ def _batching(result: PointResult, cast: Cast) -> str:
     return re.sub(r"^\d+ instances?,? ", "", cast.name(result.point.configuration))
 
 
-def _panel(
-    mapped: Sequence[PointResult],
-    own: Sequence[PointResult],
-    workload: WorkloadResult,
-    cast: Cast,
-    sheet: StyleSheet,
-    batching: str,
-    name: str,
-) -> Panel:
-    """One map; ``own`` holds all points of the workload and sets rows, columns and shades."""
+def _panel(shown: _Map, cast: Cast, sheet: StyleSheet, name: str) -> Panel:
+    workload, batching, own = shown.workload, shown.batching, shown.own
     winner = workload.winner.best if workload.winner else None
     kept = _cell(winner) if winner else (0, 0.0)
     rows, columns = (
@@ -94,7 +98,9 @@ def _panel(
     left_out = len({_cell(result) for result in own}) - len(rows) * len(columns)
     notes = ("Some instances or load levels are left out here; the tables have them all.",)
     mapped = [
-        result for result in mapped if _cell(result)[0] in rows and _cell(result)[1] in columns
+        result
+        for result in shown.mapped
+        if _cell(result)[0] in rows and _cell(result)[1] in columns
     ]
     tips = {f"tip-{place}": tip(cast, result) for place, result in enumerate(mapped)}
     with look():

@@ -40,6 +40,8 @@ __all__ = ["render_page"]
 
 HERE = Path(__file__).parent
 MOST_ANSWERS = 24
+FAILURES = "Failures, which enter no latency and no throughput above"
+OPEN_LOOPS = "Open loops: what was offered, and what became of it"
 
 # The outlines of the marks in the order of style.MARKS, on a field of 12 by 12; first, that of the rest.
 MARKS = (
@@ -63,6 +65,7 @@ def render_page(analysis: Analysis) -> str:
     css = (HERE / "page.css").read_text(encoding="utf-8") + sheet.text()
     js = (HERE / "page.js").read_text(encoding="utf-8")
     told = answers(analysis, cast)
+    failures, opened = failure_rows(analysis, cast), open_rows(analysis, cast)
     values: dict[str, Any] = {
         **_head(analysis),
         "answers": told[:MOST_ANSWERS],
@@ -79,9 +82,11 @@ def render_page(analysis: Analysis) -> str:
         ],
         "columns": point_columns(analysis),
         "table_lead": _table_lead(len(analysis.results)),
-        "failure_rows": failure_rows(analysis, cast),
+        "failure_rows": failures[:MOST_ROWS],
+        "failure_caption": _caption(FAILURES, len(failures)),
         "failure_columns": FAILURE_COLUMNS,
-        "open_rows": open_rows(analysis, cast),
+        "open_rows": opened[:MOST_ROWS],
+        "open_caption": _caption(OPEN_LOOPS, len(opened)),
         "open_columns": OPEN_COLUMNS,
         "method": method(analysis) if analysis.results else [],
         "drift": drift,
@@ -184,6 +189,11 @@ def _table_lead(points: int) -> str:
     if points > MOST_ROWS:
         said += f" Here are the first {MOST_ROWS:,} of {points:,} points."
     return said
+
+
+def _caption(said: str, rows: int) -> str:
+    """A table's caption, which says so where not all of its rows are here."""
+    return f"{said}: the first {MOST_ROWS:,} of {rows:,} rows" if rows > MOST_ROWS else said
 
 
 def _contents(analysis: Analysis, sections: list[Section]) -> list[tuple[str, str]]:

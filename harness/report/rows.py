@@ -236,11 +236,11 @@ def _order(value: float | None) -> float:
 
 
 def open_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
-    """For each point of an open loop what became of its schedule, in the order of its columns."""
+    """For each point of an open loop what became of its schedule, in the order of its columns: all of them."""
     rows: list[tuple[str, ...]] = []
     for result in analysis.results:
         load, arrivals = result.point.load, result.arrivals
-        if load.kind == "closed" or arrivals is None or len(rows) >= MOST_ROWS:
+        if load.kind == "closed" or arrivals is None:
             continue
         response, service = (
             percentiles[0.99].interval_ms if 0.99 in percentiles else None
@@ -266,8 +266,8 @@ def open_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
 
 
 def failure_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
-    """For each point and kind of failure: how many, and how long they took."""
-    rows: list[tuple[str, ...]] = [
+    """For each point and kind of failure how many, and how long they took: all of them."""
+    return [
         (
             f"{result.point.workload.label}: {cast.name(result.point.configuration)}",
             level_text(result.point),
@@ -280,4 +280,3 @@ def failure_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
         for kind, count in result.failures.items()
         if count
     ]
-    return rows[:MOST_ROWS]

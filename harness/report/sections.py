@@ -9,9 +9,9 @@ from harness.report.batches import batch_panels
 from harness.report.breakdown import breakdown_panels
 from harness.report.cast import MOST_WORKLOADS
 from harness.report.contest import contest_panels, contest_tables
-from harness.report.courses import course_panels
+from harness.report.courses import MOST_PANELS, course_panels, shaped_results
 from harness.report.drift import drift_panel
-from harness.report.heatmap import heat_panels
+from harness.report.heatmap import MOST_MAPS, heat_maps, heat_panels
 from harness.report.percentiles import percentile_panels
 from harness.report.resources import resource_panels
 from harness.report.tradeoff import tradeoff_panels
@@ -63,12 +63,8 @@ class Section:
 
 def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[Section]:
     """The groups of figures, in the order of the page, but for the drift."""
-    left_out = len(analysis.workloads) - len(cast.workloads)
-    more = (
-        f" The first {MOST_WORKLOADS} of {len(analysis.workloads)} workloads are drawn."
-        if left_out
-        else ""
-    )
+    more = _first(MOST_WORKLOADS, len(analysis.workloads), "workloads")
+    maps = heat_maps(analysis, cast)
     slo = " The dashed line is the SLO." if analysis.slo.p99_s is not None else ""
     return [
         Section(
@@ -96,7 +92,8 @@ def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[S
             "Loads with a shape, over time",
             "Offered is what the shape asks for, sent and achieved what became of it; all passes on top of"
             " each other. Response times count from when a request was due, and stand where that was; a"
-            " p99 is drawn where enough requests were due.",
+            " p99 is drawn where enough requests were due."
+            + _first(MOST_PANELS, len(shaped_results(analysis)), "points whose load has a shape"),
             course_panels(analysis, cast, sheet),
         ),
         Section(
@@ -113,8 +110,8 @@ def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[S
             "Heat map",
             "Throughput over instances and load",
             "Inferences per second; shades can be compared within a workload. The frame marks the"
-            f" recommendation.{more}",
-            heat_panels(analysis, cast, sheet),
+            f" recommendation.{more}{_first(MOST_MAPS, len(maps), 'maps')}",
+            heat_panels(maps, cast, sheet),
             "hollow",
             "small",
         ),
@@ -138,6 +135,11 @@ def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[S
             "configurations",
         ),
     ]
+
+
+def _first(most: int, count: int, things: str) -> str:
+    """The sentence for a lead where not all are drawn."""
+    return f" The first {most} of {count:,} {things} are drawn." if count > most else ""
 
 
 def drift_section(analysis: Analysis, sheet: StyleSheet) -> Section:

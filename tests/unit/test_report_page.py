@@ -15,9 +15,12 @@ from harness.analysis.ranking import rank
 from harness.analysis.verdicts import Verdict
 from harness.point import Point, Workload
 from harness.records import Calibration, CalibrationRow, Outcome
+from harness.report import courses, heatmap, sections
+from harness.report import page as whole_page
+from harness.report.cast import cast_of
 from harness.report.nothing import nothing_measured
 from harness.report.page import render_page
-from harness.report.rows import MOST_ROWS
+from harness.report.rows import MOST_ROWS, open_rows
 from tests.pages import Page, refuse_loose_ends, refuse_outside, refuse_unlike_policy
 from tests.runs import with_outcome, with_record, write_run
 
@@ -245,9 +248,35 @@ def test_one_point_makes_a_page(one: Analysis) -> None:
 
 def test_rates_keep_their_digits(tmp_path: Path) -> None:
     text = ONE.replace("concurrency: [4]", "rate: [12.5, 62.5]").replace("600ms", "10s")
-    page = render_page(analyse(write_run(tmp_path, text)))
-    assert "best, at 62.5" in page
-    assert "p99 at 12.5: needs" in page
+    html = render_page(analyse(write_run(tmp_path, text)))
+    assert "best, at 62.5" in html
+    assert "p99 at 12.5: needs" in html
+
+
+def test_what_is_not_drawn_is_counted(
+    mixed: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heatmap, "MOST_MAPS", 1)
+    monkeypatch.setattr(sections, "MOST_MAPS", 1)
+    monkeypatch.setattr(whole_page, "MOST_ROWS", 2)
+    lines = check(render_page(mixed)).lines
+    maps = len(heatmap.heat_maps(mixed, cast_of(mixed)))
+    assert maps > 1
+    assert any(line.endswith(f"The first 1 of {maps} maps are drawn.") for line in lines)
+    rows = len(open_rows(mixed, cast_of(mixed)))
+    assert rows > 2
+    assert f"{whole_page.OPEN_LOOPS}: the first 2 of {rows} rows" in lines
+    shapes = "load: [{kind: ramp, from: 50, to: 100, over: 2s}, {kind: ramp, from: 90, to: 20, over: 2s}]"
+    shaped = analyse(write_run(tmp_path, ONE.replace("concurrency: [4]", shapes)))
+    drawn: list[str] = []
+    panel = courses._panel
+    monkeypatch.setattr(courses, "_panel", lambda *given: drawn.append(given[-1]) or panel(*given))
+    monkeypatch.setattr(courses, "MOST_PANELS", 1)
+    monkeypatch.setattr(sections, "MOST_PANELS", 1)
+    lines = check(render_page(shaped)).lines
+    assert drawn == ["course-0"]
+    said = "The first 1 of 2 points whose load has a shape are drawn."
+    assert any(line.endswith(said) for line in lines)
 
 
 @pytest.mark.long
