@@ -11,18 +11,23 @@ from harness.report.server_settings import server_settings
 
 if TYPE_CHECKING:
     from harness.analysis.results import Analysis
+    from harness.point import Load
+    from harness.scenario import Measure
 
 __all__ = ["Paragraph", "method"]
 
 
 def method(analysis: Analysis) -> list[Paragraph]:
     """The method, a paragraph a step, with this run's own settings."""
+    # A run that is sent by hand has no sweep: the levels are those that somebody let come up.
+    by_hand = "sweep" not in analysis.record.scenario
+    windows, passes = (_windows_by_hand, _passes_by_hand) if by_hand else (_windows, _passes)
     return [
         Paragraph("Load", _load(analysis)),
         Paragraph("Sender", SENDERS[analysis.measure.sender]),
         Paragraph("Latency", _latency(analysis)),
-        Paragraph("Windows", _windows(analysis)),
-        Paragraph("Passes", _passes(analysis)),
+        Paragraph("Windows", windows(analysis)),
+        Paragraph("Passes", passes(analysis)),
         Paragraph("Intervals", INTERVALS),
         Paragraph("Server times", SERVER_TIMES),
         *server_settings(analysis),
@@ -70,7 +75,7 @@ SENDERS = {
 
 
 def _load(analysis: Analysis) -> str:
-    loads = [result.point.load for result in analysis.results]
+    loads = _loads(analysis)
     said = []
     if any(isinstance(load, ClosedLoad) for load in loads):
         said.append(
@@ -104,7 +109,7 @@ def _latency(analysis: Analysis) -> str:
 
 def _windows(analysis: Analysis) -> str:
     measure = analysis.measure
-    loads = [result.point.load for result in analysis.results]
+    loads = _loads(analysis)
     own = ""
     if any(load.kind == "shaped" for load in loads):
         own += (
@@ -114,22 +119,58 @@ def _windows(analysis: Analysis) -> str:
     if any(load.kind != "shaped" and load.duration_s for load in loads):
         own += " The window of a soak is as long as its name says."
     return (
-        "Users reach the load level first. The warm-up is left out: at least"
-        f" {_seconds(measure.warmup_min_s)} and at most {_seconds(measure.warmup_max_s)}, until the"
-        " latencies are steady by the MSER-5 rule. Then requests are counted for a window of"
+        f"Users reach the load level first. {_warmup(measure)} Then requests are counted for a window of"
         f" {_seconds(measure.window_s)}, while load goes on without draining, and a request belongs to the"
         " window in which it ended."
         f"{own} After {_seconds(measure.request_timeout_s)} a request has failed."
     )
 
 
-def _passes(analysis: Analysis) -> str:
-    measure = analysis.measure
+def _windows_by_hand(analysis: Analysis) -> str:
+    measure, loads = analysis.measure, _loads(analysis)
+    said = ["Users reach the load level first."]
+    if any(load.kind != "shaped" for load in loads):
+        said.append(f"{_warmup(measure)} Then requests are counted until the level is left.")
+    if any(load.kind == "shaped" for load in loads):
+        said.append(
+            "A shape is measured from its beginning, without a warm-up, until its last request is answered."
+        )
+    return (
+        f"{' '.join(said)} A request belongs to the window in which it ended."
+        f" After {_seconds(measure.request_timeout_s)} a request has failed."
+    )
+
+
+def _warmup(measure: Measure) -> str:
+    return (
+        f"The warm-up is left out: at least {_seconds(measure.warmup_min_s)} and at most"
+        f" {_seconds(measure.warmup_max_s)}, until the latencies are steady by the MSER-5 rule."
+    )
+
+
+def _loads(analysis: Analysis) -> list[Load]:
+    return [result.point.load for result in analysis.results]
+
+
+def _counted_passes(analysis: Analysis) -> str:
     most = max((result.passes for result in analysis.results), default=0)
     fewest = min((result.passes for result in analysis.results), default=0)
     counted = f"{most}" if most == fewest else f"{fewest} to {most}"
+    return f"Each point was measured in {counted} {'pass' if counted == '1' else 'passes'}."
+
+
+def _passes_by_hand(analysis: Analysis) -> str:
+    return (
+        f"{_counted_passes(analysis)} The load was sent by hand: levels were measured in the order in which"
+        " they came up, and nothing was randomised, so a drift of the machine may look like a difference"
+        " between them. A level that came up again counts as another pass."
+    )
+
+
+def _passes(analysis: Analysis) -> str:
+    measure = analysis.measure
     said = (
-        f"Each point was measured in {counted} {'pass' if counted == '1' else 'passes'}. Every pass visits"
+        f"{_counted_passes(analysis)} Every pass visits"
         " all configurations in a random order, and the levels of each in a random order"
         f" (seed {measure.seed}), so that a drift of the machine widens the intervals instead of deciding"
         " the ranking."

@@ -18,6 +18,7 @@ from harness.records import Calibration, CalibrationRow, Outcome
 from harness.report import courses, heatmap, sections
 from harness.report import page as whole_page
 from harness.report.cast import cast_of
+from harness.report.method import method
 from harness.report.nothing import nothing_measured
 from harness.report.page import render_page
 from harness.report.rows import MOST_ROWS, open_rows
@@ -277,6 +278,26 @@ def test_what_is_not_drawn_is_counted(
     assert drawn == ["course-0"]
     said = "The first 1 of 2 points whose load has a shape are drawn."
     assert any(line.endswith(said) for line in lines)
+
+
+def test_the_method_of_a_run_by_hand_is_its_own(one: Analysis, tmp_path: Path) -> None:
+    def by_hand(analysis: Analysis) -> str:
+        scenario = {key: value for key, value in analysis.record.scenario.items() if key != "sweep"}
+        told = method(with_run(analysis, scenario=scenario))
+        return " ".join(paragraph.text for paragraph in told)
+
+    said = by_hand(one)
+    assert "nothing was randomised" in said
+    assert "random order" not in said
+    assert "seed" not in said
+    assert "steady by the MSER-5 rule. Then requests are counted until the level is left." in said
+    shape = "load: {kind: ramp, from: 50, to: 100, over: 2s}"
+    shaped = analyse(write_run(tmp_path, ONE.replace("concurrency: [4]", shape)))
+    said = by_hand(shaped)
+    assert "A shape is measured from its beginning, without a warm-up" in said
+    assert "first rate" not in said
+    assert "MSER-5" not in said
+    assert "at its first rate" in " ".join(paragraph.text for paragraph in method(shaped))
 
 
 @pytest.mark.long
