@@ -49,12 +49,10 @@ def most_in_flight(
     start, end = window
     overlap = (sent_ns < end) & (done_ns > start)
     begun = np.concatenate([sent_ns[overlap], flying_ns[flying_ns < end]])
-    ended = done_ns[overlap]
-    times = np.concatenate([np.maximum(begun, start), ended])
-    steps = np.concatenate([np.ones(len(begun), np.int64), -np.ones(len(ended), np.int64)])
-    # At the same moment an end comes before a begin, and what began before the window stands first.
-    order = np.lexsort((steps, times))
-    return int(max(np.cumsum(steps[order]).max(initial=0), 0))
+    begun = np.sort(np.maximum(begun, start))
+    # At the same moment an end comes before a begin.
+    ended = np.searchsorted(np.sort(done_ns[overlap]), begun, side="right")
+    return int((np.arange(1, len(begun) + 1) - ended).max(initial=0))
 
 
 def health(
