@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from matplotlib.ticker import FixedLocator
+
 from harness.report.cast import doubt, level_axis, level_of, level_text, results_of, series_of
-from harness.report.formats import number, percent, tick
+from harness.report.formats import number, percent
 from harness.report.panels import Panel
 from harness.report.style import MUTED, PAPER, caption, load_axis, log_axis, look, panel
 from harness.report.svg import inline_svg
@@ -73,9 +75,8 @@ def _panel(
                     [across], [up], gid=gid, color=member.colour, marker=member.mark,
                     markeredgewidth=1.4, markerfacecolor=member.colour if result.valid else PAPER,
                 )  # fmt: skip
-        axes.yaxis.set_major_formatter(
-            lambda value, _: tick(value) if value > 0.99 * size else ""  # below it nothing can be
-        )
+        possible = [value for value in axes.get_yticks() if value > 0.99 * size]
+        axes.yaxis.set_major_locator(FixedLocator(possible))
         caption(axes, "inferences per execution, mean")
         svg = inline_svg(
             figure,
