@@ -1,9 +1,9 @@
 """The bench that one trial after the other is measured on: a server, a load generator, a thermometer.
 
 A trial goes like this: set the server to the configuration (load paused) and read back what became of
-it; give the generator its level; wait until the warm-up has passed; take the server's statistics, wait
-for the window to pass, take them again; fetch the samples. Load never drains between two levels of one
-configuration, and the difference of the two statistics covers exactly the window.
+it; the first time, see that one request fits into the window; give the generator its level; wait for the
+warm-up to pass; take the server's statistics, let the window pass, take them again; fetch the samples. Load
+does not drain between later levels, and the difference of the statistics covers exactly the window.
 """
 
 from __future__ import annotations
