@@ -109,13 +109,16 @@ class Hand:
         gc.collect()
         gc.freeze()
 
-    def begin(self, **_: Any) -> None:  # noqa: ANN401 - Locust's own objects
-        """A test starts: with the web interface, the host may be known only now."""
-        if self.session is None:
-            try:
+    def begin(self, **_: Any) -> bool:  # noqa: ANN401 - Locust's own objects
+        """A test starts, if it can: the web interface may give its host, and another load, only now."""
+        try:
+            if self.session is None:
                 self._prepare()
-            except HarnessError as error:
-                log.error("%s", error)  # noqa: TRY400 - a sentence for the user
+            self.cap = _cap(self._load(1, self.options))
+        except HarnessError as error:
+            log.error("%s", error)  # noqa: TRY400 - a sentence for the user
+            return False
+        return True
 
     def reached(self, user_count: int, **_: Any) -> None:  # noqa: ANN401 - Locust's own objects
         """Locust has started as many users as it should; a worker hears of those of all workers."""
@@ -173,7 +176,6 @@ class Hand:
                 "a load with a shape needs all users in one process",
                 remedy="Leave out --master, --worker and --processes",
             )
-        self.cap = _cap(load)
         self.target = _target(self._environment.host, options)
         self.workload = Workload(protocol=options.protocol, batch_size=options.batch_size)
         if options.protocol == "grpc":
@@ -243,8 +245,12 @@ class Course(locust.LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """The number of users wanted now, and how many to start a second; ``None`` at the end."""
-        hand = cast("Any", self.runner).environment.hand
-        if hand.session is None or hand.session.finished:
+        runner = cast("Any", self.runner)
+        hand = runner.environment.hand
+        # Locust asks for the first number before it says that a test starts.
+        if not runner.user_count and not hand.begin():
+            return None
+        if hand.session.finished:
             return None
         return hand.cap, hand.cap
 

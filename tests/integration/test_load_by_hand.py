@@ -350,37 +350,42 @@ def test_wrong_answers_are_failures_in_locust_too(
     assert "away from the reference" in said(tmp_path)
 
 
-def test_the_web_interface_starts_and_stops_levels(start: Start, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    run_dir = tmp_path / "run"
-    web = f"http://127.0.0.1:{port}"
-    process = start(
-        *("closed_loop.py", "--model", "identity", "--run-dir", run_dir),
-        *("--web-host", "127.0.0.1", "--web-port", port),
-    )
+class Web:
+    """Locust's web interface, as its page uses it."""
 
-    def post(path: str, **form: object) -> dict[str, object]:
-        data = urllib.parse.urlencode(form).encode()
-        with urllib.request.urlopen(f"{web}/{path}", data=data, timeout=10) as answer:
-            return json.load(answer)
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.options = ("--web-host", "127.0.0.1", "--web-port", self.port)
 
-    def state() -> dict[str, object]:
-        with urllib.request.urlopen(f"{web}/stats/requests", timeout=10) as answer:
-            return json.load(answer)
+    def _ask(self, path: str, data: bytes | None) -> dict[str, object]:
+        url = f"http://127.0.0.1:{self.port}/{path}"
+        with urllib.request.urlopen(url, data=data, timeout=10) as answer:
+            found: dict[str, object] = json.load(answer)
+            return found
 
-    def is_up() -> bool:
+    def post(self, path: str, **form: object) -> dict[str, object]:
+        return self._ask(path, urllib.parse.urlencode(form).encode())
+
+    def state(self) -> dict[str, object]:
+        return self._ask("stats/requests", None)
+
+    def is_up(self) -> bool:
         try:
-            return bool(state())
+            return bool(self.state())
         except OSError:
             return False
 
-    wait_until(is_up, 30, "the web interface")
+
+def test_the_web_interface_starts_and_stops_levels(start: Start, tmp_path: Path) -> None:
+    web, run_dir = Web(), tmp_path / "run"
+    process = start("closed_loop.py", "--model", "identity", "--run-dir", run_dir, *web.options)
+    wait_until(web.is_up, 30, "the web interface")
     for users in (4, 2):
-        assert post("swarm", user_count=users, spawn_rate=users)["success"]
-        wait_until(lambda count=users: state()["user_count"] == count, 30, f"{users} users")
+        assert web.post("swarm", user_count=users, spawn_rate=users)["success"]
+        wait_until(lambda count=users: web.state()["user_count"] == count, 30, f"{users} users")
         time.sleep(3)  # something is to be measured
-    assert post("stop")["success"]
+    assert web.post("stop")["success"]
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0, said(tmp_path)
     trials = open_run(run_dir).trials()
@@ -389,6 +394,52 @@ def test_the_web_interface_starts_and_stops_levels(start: Start, tmp_path: Path)
     for trial in trials:
         outcomes = open_run(run_dir).samples(trial.index)["outcome"].to_numpy()
         assert set(outcomes) == {Outcome.OK}, "a user was killed"
+
+
+def test_the_web_interface_sends_a_shape_as_often_as_wanted(
+    start: Start, server: Server, tmp_path: Path
+) -> None:
+    web, run_dir = Web(), tmp_path / "run"
+    load = "{kind: ramp, from: 20, to: 60, over: 500ms, arrivals: constant, max_in_flight: %d}"
+    process = start(
+        *("load_shape.py", "--model", "identity", "--run-dir", run_dir, "--host", ""),
+        *("--load", load % 4, *web.options),
+    )
+    wait_until(web.is_up, 30, "the web interface")
+    host = f"http://{server.endpoints.http}"
+
+    def times(words: str) -> int:
+        return said(tmp_path).count(words)
+
+    def swarm(load: str) -> None:
+        before = times("Shape test starting")
+
+        def begins() -> bool:  # not while Locust is still stopping the one before
+            assert web.post("swarm", host=host, load=load)["success"]
+            return times("Shape test starting") > before
+
+        wait_until(begins, 30, "a start")
+
+    for ended, cap in enumerate((4, 4, 6), 1):
+        swarm(load % cap)
+        wait_until(lambda n=ended: times("requests failed") == n, 60, "the end of the shape")
+    swarm("{kind: ramp}")
+    wait_until(lambda: times("from is missing"), 30, "what is wrong with the load")
+    swarm(load.replace("500ms", "1h") % 4)
+    wait_until(lambda: times("All users spawned") == 4, 30, "users")
+    time.sleep(1)  # something is to be sent
+    assert web.post("stop")["success"]
+    swarm(load % 4)
+    wait_until(lambda: times("requests failed") == 5, 60, "the end of the shape")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0, said(tmp_path)
+    trials = open_run(run_dir).trials()
+    left = "the shape was left before its end"
+    assert [trial.failure for trial in trials] == [None, None, None, left, None]
+    assert [trial.point.load.max_in_flight for trial in trials] == [4, 4, 6, 4, 4]
+    sent = [len(open_run(run_dir).samples(trial.index)) for trial in trials]
+    assert [*sent[:3], sent[4]] == [20] * 4
+    assert "Traceback" not in said(tmp_path)
 
 
 @pytest.mark.parametrize(
