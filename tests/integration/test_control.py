@@ -22,6 +22,7 @@ from harness.scenario import ServerSpec
 from harness.servers import serving
 from harness.servers.control import Control, Snapshot, difference
 from harness.servers.readings.telemetry import Telemetry
+from harness.servers.remote.reading import HttpReading
 from harness.servers.staging import staged
 from tests.footprint import wait_until
 
@@ -260,6 +261,9 @@ def test_statistics_count_exactly_what_was_sent(control: Control, server: Server
     assert 0 < window.compute_infer_ns < window.success_ns < window.end_ns - window.start_ns
     # Dynamic batching waits 1.5 ms for a fourth inference that never comes.
     assert window.queue_ns / window.queue_count > 1.4e6
+    over_http = HttpReading(server.endpoints).snapshot("identity")
+    assert over_http.counts == last.counts
+    assert over_http.executed_batches == last.executed_batches
 
 
 def test_statistics_show_the_batches_that_were_executed(control: Control, server: Server) -> None:

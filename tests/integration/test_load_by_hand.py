@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from harness.analysis import analyse
+from harness.analysis.verdicts import Verdict
 from harness.archive import open_run
 from harness.records import SAMPLE_COLUMNS, Outcome
 from harness.reference import Reference, write_reference
@@ -291,6 +292,31 @@ def test_a_shape_is_sent_whole_and_ends_the_test(
     due_s = (samples["scheduled_ns"].to_numpy() - trial.shape_start_ns) / 1e9
     halves = np.histogram(due_s, [0, 1 + 1e-9, 2 + 1e-9])[0]
     np.testing.assert_allclose(halves, rates, atol=1)
+
+
+def test_a_shape_that_is_left_before_its_end_is_broken_not_overloaded(
+    start: Start, harness: Callable[..., object], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    load = "{kind: ramp, from: 50, to: 500, over: 1h, arrivals: constant}"
+    process = start(
+        *("load_shape.py", "--headless", "--model", "identity", "--load", load),
+        *("--run-dir", run_dir),
+    )
+    wait_until(lambda: "All users spawned" in said(tmp_path), 30, "users")
+    time.sleep(2)  # something is to be sent
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0, said(tmp_path)
+    run = open_run(run_dir)
+    (trial,) = run.trials()
+    assert trial.failure == "the shape was left before its end"
+    assert trial.failure_ns is not None
+    assert len(run.samples(1)) > 50
+    (result,) = analyse(run).results
+    assert result.verdict is Verdict.TRIAL_FAILED
+    assert "left before its end" in result.reasons[0]
+    assert not any("overloaded" in reason for reason in result.reasons)
+    harness("report", run_dir)
 
 
 @pytest.mark.long
