@@ -358,7 +358,7 @@ def test_a_window_shorter_than_one_request_is_bad_input_and_what_was_measured_is
     scenario.write_text(
         "model: [lazy, queueing, slow]\n"
         "sweep: {concurrency: 8}\n"
-        f"measure: {{window: 500ms, passes: 1, seed: {SLOW_IS_LAST}}}\n"
+        f"measure: {{window: 500ms, warmup_max: 500ms, passes: 1, seed: {SLOW_IS_LAST}}}\n"
     )
     options = ("--models", models, "--output", tmp_path / "reports")
     done = harness("run", scenario, *options, code=2)
