@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from harness.scenario import Slo
     from harness.statistics.intervals import Noise
 
-__all__ = ["rank", "throughput_noise", "throughput_ratio", "tie_break"]
+__all__ = ["rank", "rates_held", "throughput_noise", "throughput_ratio", "tie_break"]
 
 
 def rank(results: Sequence[PointResult], slo: Slo) -> tuple[WorkloadResult, ...]:
@@ -260,10 +260,20 @@ def _against_default(
         return "it is the default"
     if gain is None:
         return f"the default does not qualify ({default.why_not})"
+    held = rates_held(winner.best, default.best)
+    if held and not is_tie:
+        return f"it holds {held[0]:g} requests/s, the default {held[1]:g} of the rates that were offered"
     ratio = f"{gain.estimate:.2f} times the default"
     if math.isfinite(gain.low):
         ratio += f" ({gain.low:.2f} to {gain.high:.2f})"
     return f"a tie with the default: {ratio}" if is_tie else ratio
+
+
+def rates_held(best: PointResult | None, default: PointResult | None) -> tuple[float, float] | None:
+    """The offered rates of two open loads, whose throughputs are just these; ``None`` of other loads."""
+    loads = [result.point.load for result in (best, default) if result]
+    rates = [load.rate for load in loads if load.kind == "open"]
+    return (rates[0], rates[1]) if len(rates) == 2 else None
 
 
 def _rate(interval: Interval) -> str:

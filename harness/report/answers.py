@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.analysis.ranking import tie_break
+from harness.analysis.ranking import rates_held, tie_break
 from harness.report.cast import level_text
 from harness.report.configuration import configuration_text
 from harness.report.formats import NONE, bounds, number, percent, span, tick
@@ -100,7 +100,7 @@ def _answer(analysis: Analysis, workload: WorkloadResult, cast: Cast) -> Answer:
                 ),
             ),
             _p99(analysis, best),
-            _gain(workload),
+            _gain(workload, best),
         ),
         remarks=(*_ties(workload, cast), *map(_sentence, best.reasons)),
         doubts=doubts,
@@ -130,7 +130,7 @@ def _p99(analysis: Analysis, best: PointResult) -> Figure:
     return Figure("p99 latency", number(p99.estimate), "ms", (_interval(p99), *slo))
 
 
-def _gain(workload: WorkloadResult) -> Figure:
+def _gain(workload: WorkloadResult, best: PointResult) -> Figure:
     """What the winner gains over the default, or why that cannot be said."""
     name, default, gain = "Against the default", workload.default, workload.gain
     if default is None:
@@ -143,9 +143,16 @@ def _gain(workload: WorkloadResult) -> Figure:
         f"default: {number(default.best.throughput.estimate)} inferences/s"
         f" at {level_text(default.best.point)}"
     )
+    if not workload.gain_is_tie and (held := rates_held(best, default.best)):
+        of_those = f"default: {number(held[1])}, of the rates that were offered"
+        return Figure(name, number(held[0]), "requests/s held", (of_those,))
+    return _ratio(name, gain, beside, is_tie=workload.gain_is_tie)
+
+
+def _ratio(name: str, gain: Interval, beside: str, *, is_tie: bool) -> Figure:
     low, high = (change(bound) for bound in (gain.low, gain.high))
     between = f"{low} to {high}" if math.isfinite(gain.low) else "no interval: too few passes"
-    if workload.gain_is_tie:
+    if is_tie:
         return Figure(name, "tie", "", (f"{between}, too close to tell", beside))
     if gain.estimate >= LARGE_GAIN:
         times = f"{span(gain.low, gain.high, gain.estimate)} times its throughput"

@@ -9,7 +9,14 @@ import pytest
 from harness.analysis.ranking import rank
 from harness.analysis.results import Percentile, PointResult, WorkloadResult
 from harness.analysis.verdicts import Verdict
-from harness.point import ClosedLoad, DynamicBatching, Point, ServerConfiguration, Workload
+from harness.point import (
+    ClosedLoad,
+    DynamicBatching,
+    OpenLoad,
+    Point,
+    ServerConfiguration,
+    Workload,
+)
 from harness.records import Outcome
 from harness.scenario import Slo
 from harness.statistics.intervals import Interval, interval_of_passes
@@ -239,6 +246,24 @@ def test_passes_that_only_one_was_measured_in_do_not_count() -> None:
     workload = ranked(full, short)
     assert workload.gain is not None
     assert workload.gain.estimate == pytest.approx(1.5)
+
+
+def test_of_open_loads_the_rates_that_are_held_are_compared_not_their_ratio() -> None:
+    """How many times the default's rate is held is chosen by who writes the scenario."""
+
+    def offered(result: PointResult, rate: float) -> PointResult:
+        return replace(result, point=result.point.model_copy(update={"load": OpenLoad(rate=rate)}))
+
+    workload = ranked(
+        offered(point(200), 200),
+        offered(point(400, verdict=Verdict.UNSTEADY), 400),
+        offered(point(400, instances=2), 400),
+    )
+    assert winner(workload) == "cnn-i2-nodyn"
+    assert workload.reason.endswith(
+        "it holds 400 requests/s, the default 200 of the rates that were offered"
+    )
+    assert "times" not in workload.reason
 
 
 def noisy(
