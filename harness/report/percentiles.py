@@ -84,14 +84,9 @@ def _panel(
     name: str,
 ) -> Panel:
     """One configuration; ``together`` sets the scale that it shares with the one beside it."""
-    seen = [
-        percentile.interval_ms.estimate
-        for result in together
-        for percentile in result.percentiles.values()
-        if percentile.interval_ms
-    ]
+    seen = _seen_ms(together)
     notes = _missing(series)
-    if not seen:
+    if not _seen_ms(series):
         return Panel(*titles, None, notes or ("No right answers.",))
     kind = series[0].point.load.kind
     tips: dict[str, str] = {}
@@ -117,6 +112,16 @@ def _panel(
             tips=tips,
         )
     return Panel(*titles, svg, notes)
+
+
+def _seen_ms(series: Sequence[PointResult]) -> list[float]:
+    """All percentiles that there are."""
+    return [
+        percentile.interval_ms.estimate
+        for result in series
+        for percentile in result.percentiles.values()
+        if percentile.interval_ms
+    ]
 
 
 def _missing(series: Sequence[PointResult]) -> tuple[str, ...]:

@@ -85,10 +85,11 @@ def compared(first: Analysis, second: Analysis) -> tuple[str, float, float]:
 
 
 def assert_same_advice(first: Analysis, second: Analysis) -> None:
-    """The same configuration wins each workload, or both runs say "tie".
+    """No workload's winner is beaten, without a word of doubt, in the other run that has another winner.
 
-    Or one run names the other's winner as what would be better, if it were not in doubt: such a run is not
-    valid as a whole, and says so.
+    The same configuration wins, or both runs say "tie"; or one of them does, and the other's winner is among
+    those that it cannot tell apart, since of two runs one may see what the other's noise hides; or one names
+    the other's winner as what would be better, if it were not in doubt: such a run is not valid as a whole.
     """
     for one, other in zip(first.workloads, second.workloads, strict=True):
         assert one.label == other.label
@@ -97,8 +98,16 @@ def assert_same_advice(first: Analysis, second: Analysis) -> None:
             continue
         same = one.winner.configuration == other.winner.configuration
         ties = all(len(result.tie_set) > 1 for result in (one, other))
+        counted = ties_with(one, other.winner) or ties_with(other, one.winner)
         named = doubts(one, other.winner) or doubts(other, one.winner)
-        assert same or ties or named, f"{one.label}: {one.reason} / {other.reason}"
+        said = f"{one.label}: {one.reason} / {other.reason}"
+        log.info("%s: %s", "the same" if same else "tie" if ties else "compatible", said)
+        assert same or ties or counted or named, said
+
+
+def ties_with(result: WorkloadResult, ranked: RankedConfiguration) -> bool:
+    """Whether a run says that it cannot tell a configuration from its leader."""
+    return ranked.configuration in {each.configuration for each in result.tie_set}
 
 
 def doubts(result: WorkloadResult, ranked: RankedConfiguration) -> bool:

@@ -247,6 +247,22 @@ def test_one_point_makes_a_page(one: Analysis) -> None:
     assert 'id="heat"' not in render_page(one)
 
 
+def test_a_default_that_was_never_measured_beside_a_winner_has_no_curve(tmp_path: Path) -> None:
+    """The server was lost in the default's only trial, after the winner's."""
+
+    def lost(measured: Measured) -> Measured:
+        if measured.record.point.configuration.instances == 2:
+            return measured
+        gone = with_record(measured, failure="gone", window_start_ns=None, window_end_ns=None)
+        return replace(gone, samples=gone.samples[:0])
+
+    text = ONE.replace("{concurrency", "{instances: [1, 2], concurrency")
+    assert text != ONE
+    html = render_page(analyse(write_run(tmp_path, text, alter=lost)))
+    assert "2 instances, no dynamic batching" in html
+    assert "the default does not qualify" in html
+
+
 def test_rates_keep_their_digits(tmp_path: Path) -> None:
     text = ONE.replace("concurrency: [4]", "rate: [12.5, 62.5]").replace("600ms", "10s")
     html = render_page(analyse(write_run(tmp_path, text)))
