@@ -2,8 +2,8 @@
 
 The rule: in every text of a run each path becomes ``…``, with the name of its file where it is one, and
 each word that is the host's name, a user's name found in a path, or this machine's own host or user,
-becomes ``…``; a GPU's serial becomes its number in the run. Fields that hold nothing else (the host name) are left out. Measurements, model names and
-points stay as they are.
+becomes ``…``; a GPU's serial becomes its number in the run. Fields that hold nothing else (the host name) are
+left out. Measurements, model names and points stay as they are.
 """
 
 from __future__ import annotations
