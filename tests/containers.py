@@ -118,7 +118,7 @@ class Traces:
         deadline = time.monotonic() + timeout_s
         while (left := self.left()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not left
+        assert not left, left
 
 
 def tree(pid: int) -> set[int]:

@@ -110,7 +110,7 @@ class Footprint:
         deadline = time.monotonic() + timeout_s
         while (left := self.left(files=files)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not left
+        assert not left, left
 
 
 def values(words: Iterable[str], option: str) -> list[str]:

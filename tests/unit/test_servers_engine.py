@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import requests
-from docker.errors import APIError
+from docker.errors import APIError, DockerException
 
 from harness.errors import EnvironmentFailedError
 from harness.servers.container import engine
@@ -16,6 +17,8 @@ from harness.servers.owner import identity, is_orphaned
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from docker import DockerClient
 
 
 def test_the_address_is_the_environments_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +70,33 @@ def test_an_interrupt_waits_for_the_call_to_end() -> None:
     assert done.is_set()
 
 
+@pytest.mark.parametrize("late_s", [0.0, 0.1], ids=["at-once", "within-the-call"])
+def test_an_interrupt_while_the_call_begins_loses_no_call(
+    monkeypatch: pytest.MonkeyPatch, late_s: float
+) -> None:
+    """Else a container comes to be after the clean-up, and stays."""
+    made, ended = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        time.sleep(late_s)
+        raise KeyboardInterrupt
+
+    def call() -> None:
+        made.set()
+        time.sleep(0.3)
+        ended.set()
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.uninterrupted(call)
+    left = ended.is_set() != made.is_set()
+    time.sleep(0.5)
+    assert not left
+    assert ended.is_set() == made.is_set()
+
+
 def interrupt_main() -> None:
     import _thread
 
@@ -77,6 +107,21 @@ def test_a_call_gives_its_answer_or_its_error() -> None:
     assert engine.uninterrupted(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         engine.uninterrupted(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(("refusals", "gone"), [(0, True), (2, True), (9, False)])
+def test_an_engine_that_is_busy_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, refusals: int, gone: bool
+) -> None:
+    monkeypatch.setattr(engine, "REMOVAL_PAUSE_S", 0.0)
+    said = iter([DockerException("device or resource busy")] * refusals)
+
+    def remove_container(name: str, **_: object) -> None:
+        for refusal in said:
+            raise refusal
+
+    client = SimpleNamespace(api=SimpleNamespace(remove_container=remove_container))
+    assert engine.remove(cast("DockerClient", client), "mine") is gone
 
 
 def test_a_process_knows_itself_and_another_life() -> None:

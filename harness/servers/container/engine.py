@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import threading
-from concurrent.futures import Future
+import time
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -41,6 +42,8 @@ DOCKER_SOCKET = Path("/var/run/docker.sock")
 LABEL_RUN = "io.triton-harness.run"
 LABEL_OWNER = "io.triton-harness.owner"
 CALL_TIMEOUT_S = 60
+REMOVALS = 4
+REMOVAL_PAUSE_S = 0.3  # before the second one; then twice, then three times as long
 AnswerT = TypeVar("AnswerT")
 REMEDY = (
     "Start Docker or Podman's socket (systemctl --user start podman.socket), set DOCKER_HOST, or use a"
@@ -150,17 +153,20 @@ def uninterrupted(call: Callable[[], AnswerT]) -> AnswerT:
     answer: Future[AnswerT] = Future()
 
     def run() -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
         try:
             answer.set_result(call())
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             answer.set_exception(error)
 
-    thread = threading.Thread(target=run, name="engine", daemon=True)
-    thread.start()
     try:
+        # An interrupt may come while it starts, too: then the call is never made, or waited for.
+        threading.Thread(target=run, name="engine", daemon=True).start()
         return answer.result()
     except BaseException:
-        thread.join(CALL_TIMEOUT_S)
+        if not answer.cancel():
+            wait([answer], CALL_TIMEOUT_S)
         raise
 
 
@@ -196,16 +202,22 @@ def _is_of_this_machine(owner: dict[str, object], container: Container) -> bool:
 
 
 def remove(client: DockerClient, name: str) -> bool:
-    """Remove a container and its volumes, running or not; return whether it has gone."""
+    """Remove a container and its volumes, running or not; return whether it has gone.
+
+    An engine that is busy may refuse for a moment, so it is asked up to :data:`REMOVALS` times.
+    """
     from docker.errors import DockerException, NotFound
 
-    try:
-        client.api.remove_container(name, v=True, force=True)
-    except NotFound:
+    for attempt in range(REMOVALS):
+        time.sleep(attempt * REMOVAL_PAUSE_S)
+        try:
+            client.api.remove_container(name, v=True, force=True)
+        except NotFound:
+            return True
+        except (DockerException, OSError):
+            continue
         return True
-    except (DockerException, OSError):
-        return False
-    return True
+    return False
 
 
 def stop(client: DockerClient, name: str, grace_s: int) -> None:
