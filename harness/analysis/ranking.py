@@ -7,8 +7,10 @@ a bound on p99, its level is the *knee*: the one with the greatest power, throug
 communications", ICC 1979), beyond which more users buy latency rather than throughput.
 
 Configurations are compared by the ratio of their throughputs, paired within the passes. Those that cannot
-be told apart from the leader are tied with it, and of them the one with the fewest instances wins, then
-the one that uses the least CPU. Only valid points can win.
+be told apart from the leader with 99 % confidence are tied with it. Of those that cannot be told apart with 95 %
+either, the one with the fewest instances wins, then the one that uses the least CPU. So where a configuration is
+a little slower, one run may prefer the fastest and the next one the cheapest, but both call it a tie: with a
+single bound, one of them would not. Only valid points can win.
 
 The leader is known only once all are measured, and among equals it is the luckiest one. So a ratio's
 interval allows for the choice: it is the wider one of the pair's own and of one by the noise of all, such that
@@ -23,8 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.analysis.results import RankedConfiguration, WorkloadResult
-from harness.point import ClosedLoad
+from harness.analysis.advice import load_label, objective, why
+from harness.analysis.results import TIE_CONFIDENCE, RankedConfiguration, WorkloadResult
 from harness.statistics.intervals import Interval, noise_of, paired_ratio
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from harness.scenario import Slo
     from harness.statistics.intervals import Noise
 
-__all__ = ["rank", "rates_held", "throughput_noise", "throughput_ratio", "tie_break"]
+__all__ = ["rank", "throughput_noise", "throughput_ratio"]
 
 
 def rank(results: Sequence[PointResult], slo: Slo) -> tuple[WorkloadResult, ...]:
@@ -59,19 +61,23 @@ def throughput_noise(results: Sequence[PointResult]) -> Noise | None:
     return noise_of(np.array(rates).reshape(len(passes), len(results)))
 
 
-def throughput_ratio(a: PointResult, b: PointResult, noise: Noise | None) -> Interval:
+def throughput_ratio(
+    a: PointResult, b: PointResult, noise: Noise | None, confidence: float = 0.95
+) -> Interval:
     """How many times ``b``'s throughput ``a``'s is, paired within the passes that both were measured in.
 
     Args:
         a: one point.
         b: the one that it is compared with.
         noise: of all points that the two were chosen from.
+        confidence: of the interval.
     """
     passes = sorted(a.throughput_of_pass.keys() & b.throughput_of_pass.keys())
     return paired_ratio(
         [a.throughput_of_pass[index] for index in passes],
         [b.throughput_of_pass[index] for index in passes],
-        noise=noise,
+        confidence,
+        noise,
     )
 
 
@@ -91,7 +97,9 @@ def _rank_workload(
         for key, levels in groups.items()
     ]
     ranking = tuple(sorted(ranked, key=_throughput_of, reverse=True))
-    winner = min((entry for entry in ranking if entry.tied), key=_cost, default=None)
+    winner = min(
+        (entry for entry in ranking if entry.may_win), key=lambda entry: entry.cost, default=None
+    )
     default = next((entry for entry in ranking if _is_default(entry.configuration)), None)
     gain = None
     if winner and winner.best and default and default.best:
@@ -100,13 +108,13 @@ def _rank_workload(
     return WorkloadResult(
         model=model,
         workload=workload,
-        objective=_objective(slo),
+        objective=objective(slo),
         ranking=ranking,
         winner=winner,
         default=default,
         gain=gain,
         gain_is_tie=is_tie,
-        reason=_reason(ranking, winner, default, gain, is_tie=is_tie),
+        reason=why(ranking, winner, default, gain, is_tie=is_tie),
         doubtful=_doubtful(results, winner, slo),
     )
 
@@ -155,9 +163,13 @@ def _compared(
     """A configuration's place, by its best level beside that of the leader."""
     leader = max(contenders, key=_throughput)
     if best is leader:
-        return RankedConfiguration(configuration, best, Interval(1.0, 1.0, 1.0), tied=True)
+        one = Interval(1.0, 1.0, 1.0)
+        return RankedConfiguration(configuration, best, one, tied=True, may_win=True)
     ratio = throughput_ratio(best, leader, noise)
-    return RankedConfiguration(configuration, best, ratio, tied=not _separated(ratio))
+    surer = throughput_ratio(best, leader, noise, TIE_CONFIDENCE)
+    return RankedConfiguration(
+        configuration, best, ratio, tied=not _separated(surer), may_win=not _separated(ratio)
+    )
 
 
 def _unqualified(
@@ -169,7 +181,7 @@ def _unqualified(
     if valid:
         least = min(valid, key=lambda level: level.latency_mean_ms.estimate)
         why = f"no level meets the SLO: at {load_label(least)} {_disqualified(least, slo)}"
-    return RankedConfiguration(configuration, None, None, tied=False, why_not=why)
+    return RankedConfiguration(configuration, None, None, tied=False, may_win=False, why_not=why)
 
 
 def _separated(ratio: Interval) -> bool:
@@ -177,110 +189,10 @@ def _separated(ratio: Interval) -> bool:
     return math.isfinite(ratio.low) and math.isfinite(ratio.high) and not ratio.contains(1)
 
 
-def _cost(ranked: RankedConfiguration) -> tuple[float, float, float]:
-    cpu = ranked.best.server_cpu_cores if ranked.best else None
-    return (
-        ranked.configuration.instances,
-        math.inf if cpu is None else cpu,
-        -_throughput_of(ranked),
-    )
-
-
-def tie_break(winner: RankedConfiguration, tied: Sequence[RankedConfiguration]) -> str:
-    """Why the winner, of all that are tied with it, in words that follow its name."""
-    instances = [each.configuration.instances for each in tied if each is not winner]
-    as_few = instances.count(winner.configuration.instances)
-    if not as_few:
-        return "it has the fewest instances"
-    cpu = winner.best.server_cpu_cores if winner.best else None
-    last = "is the fastest" if cpu is None else "uses the least CPU"
-    if as_few == len(instances):
-        return f"of these it {last}"
-    return f"it has the fewest instances, and of those that have as few it {last}"
-
-
 def _is_default(configuration: ServerConfiguration) -> bool:
     if configuration.as_found:
         return False  # nobody knows
     return configuration.instances == 1 and configuration.dynamic_batching is None
-
-
-def load_label(result: PointResult) -> str:
-    """A load level for people, such as ``concurrency 16`` or ``200 requests/s``."""
-    load = result.point.load
-    if isinstance(load, ClosedLoad):
-        return f"concurrency {load.concurrency}"
-    if load.kind == "shaped":
-        return load.key
-    return f"{load.rate:g} requests/s"
-
-
-def _objective(slo: Slo) -> str:
-    if slo.p99_s is None:
-        return "throughput at the knee (the greatest throughput over latency) without errors"
-    return f"highest throughput with p99 at most {slo.p99_s * 1e3:g} ms and without errors"
-
-
-def _reason(
-    ranking: Sequence[RankedConfiguration],
-    winner: RankedConfiguration | None,
-    default: RankedConfiguration | None,
-    gain: Interval | None,
-    *,
-    is_tie: bool,
-) -> str:
-    if winner is None or winner.best is None:
-        return (
-            f"no configuration qualifies ({ranking[0].why_not})" if ranking else "nothing measured"
-        )
-    best = winner.best
-    p99 = f", p99 {best.p99_ms.estimate:.3g} ms" if best.p99_ms else ""
-    said = (
-        f"{winner.configuration.label} is best: {_rate(best.throughput)} inferences/s"
-        f" at {load_label(best)}{p99}"
-    )
-    tied = [ranked for ranked in ranking if ranked.tied]
-    if len(tied) > 1:
-        more = len(tied) - 1
-        others = "another configuration" if more == 1 else f"{more} other configurations"
-        said += f"; tied with {others}, but {tie_break(winner, tied)}"
-    return f"{said}; {_against_default(winner, default, gain, is_tie=is_tie)}"
-
-
-def _against_default(
-    winner: RankedConfiguration,
-    default: RankedConfiguration | None,
-    gain: Interval | None,
-    *,
-    is_tie: bool,
-) -> str:
-    if default is None:
-        return "the default (one instance, no dynamic batching) was not measured"
-    if winner == default:
-        return "it is the default"
-    if gain is None:
-        return f"the default does not qualify ({default.why_not})"
-    held = rates_held(winner.best, default.best)
-    if held and not is_tie:
-        return f"it holds {held[0]:g} requests/s, the default {held[1]:g} of the rates that were offered"
-    ratio = f"{gain.estimate:.2f} times the default"
-    if math.isfinite(gain.low):
-        ratio += f" ({gain.low:.2f} to {gain.high:.2f})"
-    return f"a tie with the default: {ratio}" if is_tie else ratio
-
-
-def rates_held(best: PointResult | None, default: PointResult | None) -> tuple[float, float] | None:
-    """The offered rates of two open loads, whose throughputs are just these; ``None`` of other loads."""
-    loads = [result.point.load for result in (best, default) if result]
-    rates = [load.rate for load in loads if load.kind == "open"]
-    return (rates[0], rates[1]) if len(rates) == 2 else None
-
-
-def _rate(interval: Interval) -> str:
-    said = f"{interval.estimate:,.0f}"
-    if math.isfinite(interval.low):
-        said += f" ({interval.low:,.0f} to {interval.high:,.0f})"
-    return said
 
 
 def _doubtful(

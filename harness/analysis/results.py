@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from harness.scenario import Measure, Slo
 
 NOTHING = Interval(math.nan)
+TIE_CONFIDENCE = 0.99  # with which what is not tied is slower than the leader
 
 __all__ = [
+    "TIE_CONFIDENCE",
     "Analysis",
     "Arrivals",
     "Breakdown",
@@ -217,7 +219,8 @@ class RankedConfiguration:
         configuration: the server configuration.
         best: its best point under the rule, among the valid ones; ``None`` where no level qualifies.
         behind: its throughput over the leader's, paired within the passes; ``None`` without ``best``.
-        tied: whether it cannot be told apart from the leader (which is tied with itself).
+        tied: whether it cannot be told apart from the leader (which is tied with itself) with 99 % confidence.
+        may_win: whether it is tied, and cannot be told apart with 95 % confidence either.
         why_not: why no level qualifies, in words; empty where one does.
     """
 
@@ -225,7 +228,15 @@ class RankedConfiguration:
     best: PointResult | None
     behind: Interval | None
     tied: bool
+    may_win: bool
     why_not: str = ""
+
+    @property
+    def cost(self) -> tuple[float, float, float]:
+        """What a tie goes by, the least first: instances, CPU where it is known, slowness."""
+        cpu = self.best.server_cpu_cores if self.best else None
+        rate = self.best.throughput.estimate if self.best else 0.0
+        return (self.configuration.instances, math.inf if cpu is None else cpu, -rate)
 
 
 @dataclass(frozen=True)
@@ -236,8 +247,8 @@ class WorkloadResult:
         model, workload: what clients ask for.
         objective: the rule in words, such as ``highest throughput with p99 at most 50 ms``.
         ranking: every configuration, best first; those without a qualifying level last.
-        winner: the recommendation: of those tied with the leader the one with the fewest instances, then
-            the least CPU; ``None`` where nothing qualifies.
+        winner: the recommendation: of those that may win the one with the fewest instances, then the least
+            CPU; ``None`` where nothing qualifies.
         default: what it is compared with: one instance without dynamic batching, at its own best level;
             ``None`` where that was not measured or does not qualify.
         gain: the winner's throughput over the default's, paired within the passes; ``None`` without both.

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.analysis.ranking import rates_held, tie_break
+from harness.analysis.advice import rates_held, tie_break
+from harness.analysis.results import TIE_CONFIDENCE
 from harness.report.cast import level_text
 from harness.report.configuration import configuration_text
 from harness.report.formats import NONE, bounds, number, percent, span, tick
@@ -179,7 +180,8 @@ def _ties(workload: WorkloadResult, cast: Cast) -> tuple[str, ...]:
     ]
     shown = "; ".join(others[:3]) + (f"; and {len(others) - 3} more" if len(others) > 3 else "")
     said = (
-        f"A tie: the throughput cannot be told apart from that of {shown}."
+        f"A tie: with {percent(TIE_CONFIDENCE)} confidence the throughput cannot be told apart from that of"
+        f" {shown}."
         f" {_sentence(tie_break(winner, workload.tie_set))}"
     )
     return (said,)

@@ -103,6 +103,7 @@ def _ranked(ranked: RankedConfiguration) -> dict[str, Any]:
         "p99_ms": _interval(best.p99_ms) if best else None,
         "of_leader": _interval(ranked.behind),
         "tied": ranked.tied,
+        "may_win": ranked.may_win,
         "why_not": ranked.why_not or None,
     }
 

@@ -83,30 +83,25 @@ def compared(first: Analysis, second: Analysis) -> tuple[str, float, float]:
     return said, overlap, width
 
 
-def assert_same_advice(first: Analysis, second: Analysis) -> None:
-    """No workload's winner is beaten, without a word of doubt, in the other run that has another winner.
+def differences(first: Analysis, second: Analysis) -> list[str]:
+    """The workloads with two winners, where not both runs say "tie".
 
-    The same configuration wins, or both runs say "tie"; or one of them does, and the other's winner is among
-    those that it cannot tell apart, since of two runs one may see what the other's noise hides; or one names
-    the other's winner as what would be better, if it were not in doubt: such a run is not valid as a whole.
+    A run may also name the other's winner as what would be better, if it were not in doubt: such a run is not
+    valid as a whole.
     """
+    found = []
     for one, other in zip(first.workloads, second.workloads, strict=True):
         assert one.label == other.label
+        said = f"{one.label}: {one.reason} / {other.reason}"
         if one.winner is None or other.winner is None:
-            assert one.winner is other.winner is None, one.label
+            found += [] if one.winner is other.winner else [said]
             continue
         same = one.winner.configuration == other.winner.configuration
         ties = all(len(result.tie_set) > 1 for result in (one, other))
-        counted = ties_with(one, other.winner) or ties_with(other, one.winner)
         named = doubts(one, other.winner) or doubts(other, one.winner)
-        said = f"{one.label}: {one.reason} / {other.reason}"
-        log.info("%s: %s", "the same" if same else "tie" if ties else "compatible", said)
-        assert same or ties or counted or named, said
-
-
-def ties_with(result: WorkloadResult, ranked: RankedConfiguration) -> bool:
-    """Whether a run says that it cannot tell a configuration from its leader."""
-    return ranked.configuration in {each.configuration for each in result.tie_set}
+        log.info("%s: %s", "same" if same else "tie" if ties else "named" if named else "not", said)
+        found += [] if same or ties or named else [said]
+    return found
 
 
 def doubts(result: WorkloadResult, ranked: RankedConfiguration) -> bool:
@@ -117,11 +112,18 @@ def doubts(result: WorkloadResult, ranked: RankedConfiguration) -> bool:
 def test_the_quickstart_twice(
     quickstart: Analysis, harness: Harness, triton_models: Path, tmp_path: Path
 ) -> None:
+    """Intervals of two runs overlap and are narrow; a second run or, where one is close, a third advises the same.
+
+    Where a configuration is 4 to 15 % faster in truth, simulation has two runs disagree in up to 18 of 100 cases.
+    """
     again = measured(harness, QUICKSTART, triton_models, tmp_path)
     said, overlap, width = compared(quickstart, again)
     assert overlap >= 0.90, said
     assert width <= 0.30, said
-    assert_same_advice(quickstart, again)
+    if differences(quickstart, again):
+        third = measured(harness, QUICKSTART, triton_models, tmp_path)
+        apart = differences(quickstart, third)
+        assert not apart, (apart, compared(quickstart, third)[0])
 
 
 def test_seven_seconds_a_point_make_narrow_intervals(
