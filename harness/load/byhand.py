@@ -31,7 +31,6 @@ from harness.load.byhand_options import (
     open_loop,
     shaped,
 )
-from harness.load.grpc_link import prepare_grpc
 from harness.load.level import Sending
 from harness.load.metadata import ask
 from harness.load.notebook import Notebook
@@ -180,7 +179,6 @@ class Hand:
         self.workload = Workload(protocol=options.protocol, batch_size=options.batch_size)
         if options.protocol == "grpc":
             _look_for_grpc(self.target.grpc or "")
-            prepare_grpc()
         pool = Pools("raw", options.seed).get(self.target, self.workload)
         sent = Sent(
             target=self.target,

@@ -28,6 +28,7 @@ class Dispatcher:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._free: list[AsyncResult[int | None]] = []
+        self._handed: list[int] = []  # to users who have not woken up yet
         self._freed = Event()
         self._stopped = False
         self._greenlet = gevent.spawn(self._run)
@@ -40,11 +41,14 @@ class Dispatcher:
         self._free.append(offer)
         self._freed.set()
         due_ns: int | None = offer.get()
+        if due_ns is not None:
+            self._handed.remove(due_ns)
         return due_ns
 
     def unsent(self, start_ns: int, end_ns: int) -> int:
-        """How many requests were due from ``start_ns`` up to ``end_ns`` and are not handed out yet."""
-        return self._schedule.untaken(start_ns, end_ns)
+        """How many requests were due from ``start_ns`` up to ``end_ns`` and no user has taken up yet."""
+        handed = sum(start_ns <= due_ns < end_ns for due_ns in self._handed)
+        return self._schedule.untaken(start_ns, end_ns) + handed
 
     def follow(self, schedule: Schedule) -> None:
         """Go over to another schedule; what was due by the old one and waits is never sent."""
@@ -68,6 +72,7 @@ class Dispatcher:
                     self._freed.clear()
                     self._freed.wait()
                 self._schedule.take()
+                self._handed.append(due_ns)
                 self._free.pop().set(due_ns)
         finally:
             timer.close()

@@ -1,48 +1,53 @@
-"""Sends prepared gRPC requests: serialised once, and the answers parsed only where they are new.
+"""Sends prepared gRPC requests over HTTP/2: serialised once, and the answers parsed only where they are new.
 
-gRPC's core blocks the thread that waits for it. :func:`prepare_grpc` hands that waiting to gevent's
-thread pool, and makes the pool large enough: with gevent's own 10 threads, 12 slow calls in flight turn
-a call of 20 ms into one of a second, silently.
+gRPC's own library blocks a thread for each call, and takes four times the CPU time.
+Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md of grpc/grpc); status codes of google/rpc/code.proto.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import struct
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
-import gevent
-import grpc
-import grpc.experimental.gevent
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from harness.access import OPEN, Access
 from harness.load.answers import Answer, Output
-from harness.load.http_answer import LARGEST_BODY
+from harness.load.connection import Connection
+from harness.load.http2 import Call, Http2
+from harness.load.http2_frames import header_block
+from harness.load.http_answer import malformed
 from harness.load.outcomes import FailedRequestError, grpc_outcome
 from harness.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Container
 
-__all__ = ["CHANNEL_OPTIONS", "GrpcLink", "parse_grpc", "prepare_grpc"]
+    from harness.load.watchdog import Watchdog
+
+__all__ = ["GrpcLink", "parse_grpc"]
 
 SERVICE = "/inference.GRPCInferenceService"
-# One thread a call in flight; a thread is only made when it is needed.
-LARGEST_POOL = 4096
-CHANNEL_OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),  # otherwise all users share one connection
-    ("grpc.enable_retries", 0),  # a request that is sent twice is not a sample
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", LARGEST_BODY),
+PREFIX = struct.Struct(">BL")  # whether it is compressed, and its length
+NAMES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND"),
+    *("ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"),
+    *("ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
+    "UNAUTHENTICATED",
 )
-
-
-def prepare_grpc() -> None:
-    """Let gRPC wait in gevent's threads, enough of them; once, before the first channel is made."""
-    hub = gevent.get_hub()
-    hub.threadpool_size = LARGEST_POOL
-    hub.threadpool.maxsize = LARGEST_POOL
-    grpc.experimental.gevent.init_gevent()
+STATUS = {str(number): name for number, name in enumerate(NAMES)}
+# What an answer means that is HTTP's alone, of a proxy for instance (http-grpc-status-mapping.md).
+STATUS_OF_HTTP = {
+    "400": "INTERNAL",
+    "401": "UNAUTHENTICATED",
+    "403": "PERMISSION_DENIED",
+    "404": "UNIMPLEMENTED",
+    **dict.fromkeys(("429", "502", "503", "504"), "UNAVAILABLE"),
+}
+LONGEST_DETAILS = 500
+STALE_S, READS = 1.0, 4  # to see what a server has said meanwhile
 
 
 def parse_grpc(raw: bytes) -> Answer:
@@ -68,84 +73,143 @@ def parse_grpc(raw: bytes) -> Answer:
 
 
 class GrpcLink:
-    """One user's channel, with a connection of its own.
+    """One user's connection.
 
     Args:
         address: ``host:port``.
+        watchdog: ends what takes too long.
         access: what the server asks of those who come.
-
-    Attributes:
-        connections: how often it was opened.
     """
 
-    def __init__(self, address: str, access: Access = OPEN) -> None:
-        self._address = address
+    def __init__(self, address: str, watchdog: Watchdog, access: Access = OPEN) -> None:
         self._access = access
-        self._metadata = tuple(access.header_values().items())
-        self._channel: grpc.Channel | None = None
-        self._infer: Callable[..., bytes]
-        self.connections = 0
+        context = access.tls_context() if access.grpc_tls else None
+        if context is not None:
+            context.set_alpn_protocols(["h2"])
+        self._connection = Connection(address, watchdog, context)
+        self._http2: Http2 | None = None
+        self._live, self._infer = (
+            header_block(
+                [
+                    (":method", "POST"),
+                    (":scheme", "https" if context else "http"),
+                    (":path", f"{SERVICE}/{method}"),
+                    (":authority", address),
+                    ("te", "trailers"),
+                    ("content-type", "application/grpc"),
+                    ("user-agent", "triton-harness"),
+                    *access.header_values().items(),
+                ]
+            )
+            for method in ("ServerLive", "ModelInfer")
+        )
+
+    @property
+    def connections(self) -> int:
+        """How often it was opened."""
+        return self._connection.opened
 
     @property
     def is_open(self) -> bool:
         """Whether an exchange may begin."""
-        return self._channel is not None
+        return self._http2 is not None
 
     def open(self, timeout_s: float) -> None:
-        """Connect, unless there is a channel.
+        """Connect, unless it is connected, and ask whether the server is live.
 
         Raises:
-            FailedRequestError: nobody is there.
+            FailedRequestError: nobody is there, or it speaks no gRPC.
         """
-        if self._channel is not None:
+        if self._http2 is not None:
             return
-        if self._access.grpc_tls:
-            credentials = grpc.ssl_channel_credentials(*self._access.certificates())
-            channel = grpc.secure_channel(self._address, credentials, options=CHANNEL_OPTIONS)
-        else:
-            channel = grpc.insecure_channel(self._address, options=CHANNEL_OPTIONS)
-        self._channel = channel
-        self.connections += 1
-        # Without (de)serialisers, bytes go in and come out.
-        self._infer = channel.unary_unary(f"{SERVICE}/ModelInfer")
+        self._connection.open(timeout_s)
         try:
-            live = channel.unary_unary(f"{SERVICE}/ServerLive")
-            live(b"", timeout=timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
+            self._unary(self._live, b"", timeout_s)
+        except BaseException:
             self.close()
-            raise _failed(error) from error
+            raise
 
     def close(self) -> None:
-        """Close the channel; the next exchange needs :meth:`open` first."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        """Close the connection; the next exchange needs :meth:`open` first."""
+        self._http2 = None
+        self._connection.close()
 
     def drop_if_stale(self) -> None:
-        """Nothing to do: the channel notices a closed connection by itself."""
+        """Close a connection that the server has closed, or will use no longer, while it was idle."""
+        if self._http2 is None:
+            return
+        self._connection.within(STALE_S)
+        try:
+            for _ in range(READS):
+                data = self._connection.receive_now()
+                if data is None:
+                    break
+                self._http2.heed(data)
+                if not data or self._http2.is_last:
+                    self.close()
+                    return
+        except (FailedRequestError, OSError):
+            self.close()
+        finally:
+            self._connection.deadline_ns = 0
 
     def exchange(self, request: bytes, known: Container[bytes], timeout_s: float) -> bytes:  # noqa: ARG002 - as the other links
         """Send a serialised request and return the serialised response.
 
         Raises:
-            FailedRequestError: there was none; the channel is closed unless the server refused orderly.
+            FailedRequestError: there was none; the connection is closed unless the server refused orderly.
         """
-        if self._channel is None:
+        if self._http2 is None:
             raise FailedRequestError(Outcome.REFUSED, "not connected")
+        return self._unary(self._infer, request, timeout_s)
+
+    def _unary(self, block: bytes, message: bytes, timeout_s: float) -> bytes:
+        connection = self._connection
+        connection.within(timeout_s)
         try:
-            return self._infer(request, timeout=timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
-            failed = _failed(error)
-            if failed.outcome in (Outcome.REFUSED, Outcome.RESET, Outcome.TIMEOUT, Outcome.OTHER):
+            http2 = self._http2
+            if http2 is None:
+                http2 = self._http2 = Http2(connection)
+            call = http2.call(block, PREFIX.pack(0, len(message)) + message)
+            if http2.is_last or connection.is_over:
                 self.close()
-            raise failed from error
-        except BaseException:
-            self.close()
-            raise
+            return _message(call, self._access)
+        except BaseException as error:
+            # Also where the user was ended between request and response: the answer may still come.
+            failure = connection.failure(error)
+            if not isinstance(failure, _RefusedError):
+                self.close()
+            if failure is error:
+                raise
+            raise failure from error
+        finally:
+            connection.deadline_ns = 0
 
 
-def _failed(error: Any) -> FailedRequestError:  # noqa: ANN401 - RpcError has no code() for a type checker
-    code, details = error.code(), error.details() or ""
-    return FailedRequestError(
-        grpc_outcome(code.name, details), f"gRPC {code.name}: {details[:500]}"
-    )
+class _RefusedError(FailedRequestError):
+    """The server answered, in order, that it will not: the next call may follow on the same connection."""
+
+
+def _message(call: Call, access: Access) -> bytes:
+    """The message of a response with the status OK."""
+    if call.trailers.get("grpc-status") != "0":
+        raise _failed(call, access)
+    body = call.body
+    if len(body) < PREFIX.size or PREFIX.unpack_from(body) != (0, len(body) - PREFIX.size):
+        raise malformed(f"status OK and no single message: {body[:40]!r}")
+    return body[PREFIX.size :]
+
+
+def _failed(call: Call, access: Access) -> FailedRequestError:
+    number = call.trailers.get("grpc-status")
+    if number is not None:
+        name = STATUS.get(number, "UNKNOWN")
+        details = access.redacted(unquote(call.trailers.get("grpc-message", "")))
+    else:
+        http = call.head.get(":status", "")
+        name = STATUS_OF_HTTP.get(http, "UNKNOWN")
+        details = f"HTTP status {http[:10]!r} and no status of gRPC"
+    outcome = grpc_outcome(name, details)
+    orderly = outcome in (Outcome.REJECTED, Outcome.HTTP_4XX, Outcome.HTTP_5XX)
+    kind = _RefusedError if orderly else FailedRequestError
+    return kind(outcome, f"gRPC {name}: {details[:LONGEST_DETAILS]}")

@@ -51,7 +51,7 @@ class Head:
 
 
 def malformed(reason: str) -> FailedRequestError:
-    """The error for a response that is no HTTP/1.1, or none that a model's answer can be."""
+    """The error for a response that is no HTTP, or none that a model's answer can be."""
     return FailedRequestError(Outcome.OTHER, f"malformed response: {reason}")
 
 

@@ -1,37 +1,24 @@
-"""Sends prepared HTTP/1.1 requests over a kept-alive connection, with as little work as possible.
-
-A request is one ``send``, one wait in gevent's hub, one ``recv``: half of the CPU time that gevent's own
-socket takes, whose ``recv`` first tries in vain and then starts a timer. Time-outs are the watchdog's.
-"""
+"""Sends prepared HTTP/1.1 requests over a kept-alive connection, with as little work as possible."""
 
 from __future__ import annotations
 
 import re
-import ssl
-import time
 from typing import TYPE_CHECKING
 
-import gevent
-import gevent.monkey
-import gevent.socket
-
-from harness.access import OPEN, Access, tls_reason
+from harness.access import OPEN, Access
+from harness.load.connection import Connection
 from harness.load.http_answer import HEAD_END, LARGEST_BODY, LARGEST_HEAD, malformed, parse_head
-from harness.load.outcomes import FailedRequestError, socket_outcome
-from harness.load.tls import TlsSocket
+from harness.load.outcomes import FailedRequestError
 from harness.records import Outcome
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Container
 
     from harness.load.watchdog import Watchdog
 
 __all__ = ["HttpLink"]
 
-RECEIVE_BYTES = 64 * 1024
 HEX = re.compile(rb"[0-9A-Fa-f]{1,8}")
-READ, WRITE = 1, 2  # libev's events
 
 
 class LastResponse(bytes):
@@ -45,32 +32,21 @@ class HttpLink:
         address: ``host:port``.
         watchdog: ends what takes too long.
         access: what the server asks of those who come.
-
-    Attributes:
-        connections: how often it was opened.
-        deadline_ns: for the watchdog.
     """
 
-    def __init__(
-        self,
-        address: str,
-        watchdog: Watchdog,
-        access: Access = OPEN,
-    ) -> None:
-        host, _, port = address.rpartition(":")
-        self._address = (host.strip("[]"), int(port))
-        self._watchdog = watchdog
-        self._hub = gevent.get_hub()
-        self._context = access.tls_context() if access.http_tls else None
-        self._socket: socket.socket | TlsSocket | None = None
-        self._expired = False
-        self.connections = 0
-        self.deadline_ns = 0
+    def __init__(self, address: str, watchdog: Watchdog, access: Access = OPEN) -> None:
+        context = access.tls_context() if access.http_tls else None
+        self._connection = Connection(address, watchdog, context)
+
+    @property
+    def connections(self) -> int:
+        """How often it was opened."""
+        return self._connection.opened
 
     @property
     def is_open(self) -> bool:
         """Whether an exchange may begin."""
-        return self._socket is not None
+        return self._connection.is_open
 
     def open(self, timeout_s: float) -> None:
         """Connect, unless it is connected.
@@ -78,61 +54,16 @@ class HttpLink:
         Raises:
             FailedRequestError: nobody is there.
         """
-        if self._socket is not None:
-            return
-        try:
-            connection = gevent.socket.create_connection(self._address, timeout_s)
-            connection.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
-        except OSError as error:
-            raise FailedRequestError(socket_outcome(error), f"connect: {error}") from error
-        tls = None
-        if self._context is not None:
-            tls = TlsSocket(connection, self._context, self._address[0])
-            try:
-                tls.shake_hands(connection)
-            except OSError as error:
-                connection.close()
-                raise FailedRequestError(
-                    _tls_outcome(error), f"TLS: {tls_reason(error)}"
-                ) from error
-        original = gevent.monkey.get_original("socket", "socket")
-        plain = original(connection.family, connection.type, fileno=connection.detach())
-        plain.settimeout(0)
-        if tls is not None:
-            tls.take(plain)
-        self._socket = tls or plain
-        self._readable = self._hub.loop.io(self._socket.fileno(), READ)
-        self._expired = False
-        self._watchdog.add(self)
-        self.connections += 1
+        self._connection.open(timeout_s)
 
     def close(self) -> None:
         """Close the connection; the next exchange needs :meth:`open` first."""
-        if self._socket is not None:
-            self._watchdog.remove(self)
-            self._readable.close()
-            self._socket.close()
-            self._socket = None
+        self._connection.close()
 
     def drop_if_stale(self) -> None:
         """Close a connection that the server has closed while it was idle."""
-        if self._socket is not None:
-            try:
-                self._socket.recv(1, gevent.socket.MSG_PEEK)
-            except BlockingIOError:
-                return
-            except OSError:
-                pass
-            self.close()
-
-    def expire(self) -> None:
-        """End the exchange that is under way: its wait returns at once, and there is nothing to read."""
-        self._expired = True
-        if self._socket is not None:
-            try:
-                self._socket.shutdown(gevent.socket.SHUT_RDWR)
-            except OSError:
-                self.deadline_ns = 0  # the peer was faster, and the wait ends by itself
+        if self._connection.is_open and self._connection.receive_now() is not None:
+            self._connection.close()
 
     def exchange(self, request: bytes, known: Container[bytes], timeout_s: float) -> bytes:
         """Send a request and return the whole response, freed of transfer codings.
@@ -145,53 +76,29 @@ class HttpLink:
         Raises:
             FailedRequestError: there was none; the connection is closed then.
         """
-        connection = self._socket
-        if connection is None:
-            raise FailedRequestError(Outcome.REFUSED, "not connected")
-        self.deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        connection = self._connection
+        connection.within(timeout_s)
         try:
-            try:
-                sent = connection.send(request)
-            except BlockingIOError:
-                sent = 0
-            if sent < len(request):
-                self._send_rest(connection, request, sent)
-            self._hub.wait(self._readable)
-            try:
-                data = connection.recv(RECEIVE_BYTES)
-            except BlockingIOError:  # with TLS: a record that is not whole yet, or none of ours
-                data = self._more(connection)
+            connection.send(request)
+            data = connection.receive()
             if data not in known:
-                data = self._receive_rest(connection, data)
+                data = self._receive_rest(data)
+            if connection.is_over:
+                connection.close()
         except BaseException as error:
             # Also where the user was ended between request and response: the answer may still come.
-            self.close()
-            if self._expired:
-                raise FailedRequestError(Outcome.TIMEOUT, "no answer in time") from error
-            if isinstance(error, OSError):
-                raise FailedRequestError(socket_outcome(error), str(error)) from error
-            raise
+            connection.close()
+            failure = connection.failure(error)
+            if failure is error:
+                raise
+            raise failure from error
         finally:
-            self.deadline_ns = 0
+            connection.deadline_ns = 0
         return data
 
-    def _send_rest(self, connection: socket.socket | TlsSocket, request: bytes, sent: int) -> None:
-        """Send what the socket's buffer did not take at once."""
-        view = memoryview(request)
-        writable = self._hub.loop.io(connection.fileno(), WRITE)
-        try:
-            while sent < len(view):
-                self._hub.wait(writable)
-                try:
-                    sent += connection.send(view[sent:])
-                except BlockingIOError:
-                    continue
-        finally:
-            writable.close()
-
-    def _receive_rest(self, connection: socket.socket | TlsSocket, first: bytes) -> bytes:
+    def _receive_rest(self, first: bytes) -> bytes:
         """Read what is missing of a response that begins with ``first``."""
-        response = _Response(first, lambda: self._more(connection))
+        response = _Response(first, self._connection.receive)
         end = response.until(HEAD_END, 0)
         head = parse_head(bytes(response.data[:end]))
         start = end + len(HEAD_END)
@@ -206,19 +113,6 @@ class HttpLink:
             self.close()
             return LastResponse(whole)
         return whole
-
-    def _more(self, connection: socket.socket | TlsSocket) -> bytes:
-        while True:
-            self._hub.wait(self._readable)
-            try:
-                return connection.recv(4 * RECEIVE_BYTES)
-            except BlockingIOError:
-                continue
-
-
-def _tls_outcome(error: OSError) -> Outcome:
-    """What to call a failed handshake: a certificate that is not accepted is no broken connection."""
-    return Outcome.OTHER if isinstance(error, ssl.SSLError) else socket_outcome(error)
 
 
 class _Response:

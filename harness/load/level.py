@@ -23,6 +23,7 @@ __all__ = ["Level", "Sending"]
 # further one: a user that fails fast would otherwise keep the generator busy with failing.
 FIRST_BACKOFF_S = 0.01
 LONGEST_BACKOFF_S = 0.5
+IDLE_NS = 1_000_000_000  # after which a connection is looked at before it is used
 # What a user answers with its next request at once, as its model would: the server works as it should.
 NO_BACKOFF = (Outcome.OK, Outcome.WRONG_ANSWER, Outcome.REJECTED)
 REASONS_KEPT = 100
@@ -122,6 +123,7 @@ class Sending:
         self._link = link
         self._user = user
         self._index = level.first_request(user)
+        self._done_ns = time.monotonic_ns()
         self._count = len(level.pool.requests)
 
     def one(self, scheduled_ns: int = 0) -> None:
@@ -136,6 +138,8 @@ class Sending:
         timeout_s = level.request_timeout_s
         sent_ns = level.flying[user] = time.monotonic_ns()
         try:
+            if sent_ns - self._done_ns > IDLE_NS:  # the server may have closed it meanwhile
+                link.drop_if_stale()
             if not link.is_open:
                 self._open()
                 sent_ns = level.flying[user] = time.monotonic_ns()
@@ -156,6 +160,7 @@ class Sending:
             outcome,
             compared,
         )
+        self._done_ns = done_ns
         self.latency_ms = (done_ns - (scheduled_ns or sent_ns)) / 1e6
         self.reason = reason
         if reason is not None:

@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 
 from harness.errors import EnvironmentFailedError, HarnessError
 from harness.load.crew import Crew
-from harness.load.grpc_link import prepare_grpc
+from harness.load.grpc_threads import prepare_grpc
 from harness.load.level import Level
 from harness.load.messages import error_message, receive, send
 from harness.load.pools import Pools

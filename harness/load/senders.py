@@ -33,13 +33,11 @@ Sender = Literal["raw", "tritonclient"]
 
 
 class Link(Protocol):
-    """One user's connection to the server.
+    """One user's connection to the server."""
 
-    Attributes:
-        connections: how often it was opened.
-    """
-
-    connections: int
+    @property
+    def connections(self) -> int:
+        """How often it was opened."""
 
     @property
     def is_open(self) -> bool:
@@ -83,7 +81,7 @@ def connect(target: Target, workload: Workload, sender: Sender, watchdog: Watchd
         return TritonHttpLink(target.http, target.model, target.access)
     address = target.grpc or ""  # a workload that the server does not offer has no pool
     if sender == "raw":
-        return GrpcLink(address, target.access)
+        return GrpcLink(address, watchdog, target.access)
     return TritonGrpcLink(address, target.model, target.access)
 
 

@@ -1,4 +1,4 @@
-"""TLS over a plain socket that never blocks, in memory: what :class:`HttpLink` sends and receives by.
+"""TLS over a plain socket that never blocks, in memory: what a :class:`Connection` sends and receives by.
 
 Python's own ``SSLSocket`` is gevent's in this process, and waits where the link itself wants to wait.
 """

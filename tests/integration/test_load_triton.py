@@ -265,20 +265,24 @@ import gevent.monkey
 gevent.monkey.patch_all()
 import time
 import gevent
-from harness.load.bodies import grpc_request
-from harness.load.examples import draw, from_metadata
-from harness.load.grpc_link import GrpcLink, prepare_grpc
+from harness.load.examples import from_metadata
+from harness.load.grpc_threads import prepare_grpc
+from harness.load.senders import connect, prepare
 from harness.load.target import Target
+from harness.load.watchdog import Watchdog
+from harness.point import Workload
 
-address, slow_users = sys.argv[1], int(sys.argv[2])
+address, slow_users, sender = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 prepare_grpc()
+watchdog = Watchdog()
+workload = Workload(protocol="grpc")
 shape = [{"name": name, "datatype": "FP32", "shape": [-1, 1]} for name in "XY"]
 examples = from_metadata({"inputs": shape[:1], "outputs": shape[1:]}, batched=True, seed=1)
 
 def latency_s(model):
     target = Target("", address, model)
-    link = GrpcLink(address)
-    request = grpc_request(draw(examples, target, 1, 1)[0], target)
+    link = connect(target, workload, sender, watchdog)
+    request = prepare(target, examples, workload, sender, 1).requests[0]
     start = time.monotonic()
     link.open(10)
     link.exchange(request, (), 30)
@@ -293,15 +297,16 @@ print(min(greenlet.get() for greenlet in slow), flush=True)
 """
 
 
+@pytest.mark.parametrize("sender", ["raw", "tritonclient"])
 def test_slow_calls_do_not_hold_up_fast_ones(
-    identity: Target, sleep: Callable[..., None], tmp_path: Path
+    identity: Target, sleep: Callable[..., None], tmp_path: Path, sender: str
 ) -> None:
     """The trap of gRPC under gevent: each call waits in one of 10 threads, the fast behind the slow."""
     slow_calls = 16
     sleep(1_500_000, slow_calls)
     script = tmp_path / "fast_among_slow.py"
     script.write_text(FAST_AMONG_SLOW)
-    command = [sys.executable, str(script), str(identity.grpc), str(slow_calls)]
+    command = [sys.executable, str(script), str(identity.grpc), str(slow_calls), sender]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     fast_s, slow_s = map(float, done.stdout.split())
     assert slow_s >= 1.5
