@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.scenario import Slo
     from harness.statistics.intervals import Interval
 
-__all__ = ["load_label", "objective", "rates_held", "tie_break", "why"]
+__all__ = ["load_label", "objective", "rates_held", "reason", "tie_break"]
 
 
 def objective(slo: Slo) -> str:
@@ -25,7 +25,7 @@ def objective(slo: Slo) -> str:
     return f"highest throughput with p99 at most {slo.p99_s * 1e3:g} ms and without errors"
 
 
-def why(
+def reason(
     ranking: Sequence[RankedConfiguration],
     winner: RankedConfiguration | None,
     default: RankedConfiguration | None,

@@ -14,7 +14,7 @@ single bound, one of them would not. Only valid points can win.
 
 The leader is known only once all are measured, and among equals it is the luckiest one. So a ratio's
 interval allows for the choice: it is the wider one of the pair's own and of one by the noise of all, such that
-the tied ones hold the truly best one with 95 % confidence (multiple comparisons with the best: Hsu,
+those that may win hold the truly best one with 95 % confidence (multiple comparisons with the best: Hsu,
 "Simultaneous confidence intervals for all distances from the 'best'", *Annals of Statistics* 9, 1981).
 """
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.analysis.advice import load_label, objective, why
+from harness.analysis.advice import load_label, objective, reason
 from harness.analysis.results import TIE_CONFIDENCE, RankedConfiguration, WorkloadResult
 from harness.statistics.intervals import Interval, noise_of, paired_ratio
 
@@ -114,7 +114,7 @@ def _rank_workload(
         default=default,
         gain=gain,
         gain_is_tie=is_tie,
-        reason=why(ranking, winner, default, gain, is_tie=is_tie),
+        reason=reason(ranking, winner, default, gain, is_tie=is_tie),
         doubtful=_doubtful(results, winner, slo),
     )
 

@@ -1,6 +1,6 @@
 """Sends prepared gRPC requests over HTTP/2: serialised once, and the answers parsed only where they are new.
 
-gRPC's own library blocks a thread for each call, and takes four times the CPU time.
+gRPC's own library blocks a thread for each call, and takes four to five times the CPU time.
 Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md of grpc/grpc); status codes of google/rpc/code.proto.
 """
 

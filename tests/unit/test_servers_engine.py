@@ -109,19 +109,34 @@ def test_a_call_gives_its_answer_or_its_error() -> None:
         engine.uninterrupted(lambda: 1 // 0)
 
 
-@pytest.mark.parametrize(("refusals", "gone"), [(0, True), (2, True), (9, False)])
-def test_an_engine_that_is_busy_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch, refusals: int, gone: bool
+BUSY = APIError("device or resource busy")
+SILENT = requests.exceptions.ReadTimeout("no answer within 60 s")
+
+
+@pytest.mark.parametrize(
+    ("said", "gone", "asked"),
+    [
+        ([], True, 1),
+        ([BUSY, BUSY], True, 3),
+        ([BUSY] * 9, False, engine.REMOVALS),
+        ([SILENT], False, 1),
+        ([DockerException("no engine")], False, 1),
+    ],
+)
+def test_an_engine_that_is_busy_is_asked_again_and_one_that_is_silent_is_not(
+    monkeypatch: pytest.MonkeyPatch, said: list[Exception], gone: bool, asked: int
 ) -> None:
     monkeypatch.setattr(engine, "REMOVAL_PAUSE_S", 0.0)
-    said = iter([DockerException("device or resource busy")] * refusals)
+    answers, calls = iter(said), []
 
     def remove_container(name: str, **_: object) -> None:
-        for refusal in said:
+        calls.append(name)
+        for refusal in answers:
             raise refusal
 
     client = SimpleNamespace(api=SimpleNamespace(remove_container=remove_container))
     assert engine.remove(cast("DockerClient", client), "mine") is gone
+    assert len(calls) == asked
 
 
 def test_a_process_knows_itself_and_another_life() -> None:

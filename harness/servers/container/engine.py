@@ -204,9 +204,10 @@ def _is_of_this_machine(owner: dict[str, object], container: Container) -> bool:
 def remove(client: DockerClient, name: str) -> bool:
     """Remove a container and its volumes, running or not; return whether it has gone.
 
-    An engine that is busy may refuse for a moment, so it is asked up to :data:`REMOVALS` times.
+    An engine that is busy may refuse for a moment, so it is asked up to :data:`REMOVALS` times; one that does
+    not answer is not.
     """
-    from docker.errors import DockerException, NotFound
+    from docker.errors import APIError, DockerException, NotFound
 
     for attempt in range(REMOVALS):
         time.sleep(attempt * REMOVAL_PAUSE_S)
@@ -214,8 +215,10 @@ def remove(client: DockerClient, name: str) -> bool:
             client.api.remove_container(name, v=True, force=True)
         except NotFound:
             return True
-        except (DockerException, OSError):
+        except APIError:
             continue
+        except (DockerException, OSError):
+            return False
         return True
     return False
 
