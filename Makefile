@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 TRAINED := build/models/cnn/training.json
 EXPORTED := triton_models/cnn/export.json
 SLOWEST := --durations 25 --durations-min 10
+# A fit keeps one core busy, so that two go side by side.
+FITS := tests/integration/test_train_tuning.py
 
 # The first of some Pythons that is there, can make an environment, and is one of the versions given.
 first = $(shell for python in $(1); do \
@@ -38,7 +40,8 @@ test: server $(VENV)/.dev ## all tests but those that measure for minutes
 
 test-long: server $(VENV)/.dev ## the tests that measure for minutes
 	$(BIN)/pytest -m long --numprocesses 2 tests/unit
-	$(BIN)/pytest -m long $(SLOWEST) tests/integration
+	$(BIN)/pytest -m long --numprocesses 2 $(SLOWEST) $(FITS)
+	$(BIN)/pytest -m long $(SLOWEST) --ignore $(FITS) tests/integration
 
 lint: $(VENV)/.dev ## formatting, lint rules, types
 	$(BIN)/ruff format --check --quiet
