@@ -11,18 +11,15 @@ import locust  # isort: skip
 import gc
 import logging
 import signal
-import socket
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import gevent
-import locust.exception
 import locust.runners
 
-from harness.errors import EnvironmentFailedError, HarnessError, UsageError
+from harness.errors import HarnessError, UsageError
 from harness.load.byhand_options import (
     above_zero,
     add_options,
@@ -32,14 +29,12 @@ from harness.load.byhand_options import (
     shaped,
 )
 from harness.load.level import Sending
-from harness.load.metadata import ask
 from harness.load.notebook import Notebook
-from harness.load.pools import Pools
 from harness.load.senders import Link, connect
-from harness.load.session import Sent, Session
-from harness.load.target import Target
+from harness.load.sent import Asked, Sent, asked_of, prepared
+from harness.load.session import Session
 from harness.load.watchdog import Watchdog
-from harness.point import Load, Workload
+from harness.point import Load
 
 __all__ = [
     "ClosedLoopUser",
@@ -57,7 +52,6 @@ log = logging.getLogger(__name__)
 
 # Beyond the request's own time-out, until Locust kills a user that it wants to stop.
 STOP_ALLOWANCE_S = 5.0
-CONNECT_S = 5.0
 
 
 def install(name: str, load: Callable[[int, Any], Load] = closed) -> None:
@@ -88,13 +82,13 @@ class Hand:
         self.options = environment.parsed_options
         self.watchdog = Watchdog()
         self.session: Session | None = None
-        self.target: Target
-        self.workload: Workload
+        self.sent: Sent
         self.cap = 0
         self.numbers = count()
         self._environment = environment
         self._name = name
         self._load = load
+        self._asked: Asked | None = None
         self._notebook: Notebook | None = None
         if not environment.stop_timeout:
             environment.stop_timeout = self.options.request_timeout + STOP_ALLOWANCE_S
@@ -109,15 +103,22 @@ class Hand:
         gc.freeze()
 
     def begin(self, **_: Any) -> bool:  # noqa: ANN401 - Locust's own objects
-        """A test starts, if it can: the web interface may give its host, and another load, only now."""
+        """A test starts, if it can: the web interface may ask for something else than before."""
         try:
-            if self.session is None:
-                self._prepare()
+            self._prepare()
             self.cap = _cap(self._load(1, self.options))
         except HarnessError as error:
             log.error("%s", error)  # noqa: TRY400 - a sentence for the user
+            self._close_session()
             return False
         return True
+
+    def abandon(self) -> None:
+        """Stop a test of which nothing can be sent: it would go on without users, and start no more."""
+        runner = self._environment.runner
+        going_on = (locust.runners.STATE_SPAWNING, locust.runners.STATE_RUNNING)
+        if isinstance(runner, locust.runners.LocalRunner) and runner.state in going_on:
+            runner.stop()
 
     def reached(self, user_count: int, **_: Any) -> None:  # noqa: ANN401 - Locust's own objects
         """Locust has started as many users as it should; a worker hears of those of all workers."""
@@ -134,11 +135,8 @@ class Hand:
 
     def quit(self, **_: Any) -> None:  # noqa: ANN401 - Locust's own objects
         """Locust ends, however it was told to."""
-        if self.session is not None:
-            self.session.close()
-        if self._notebook is not None:
-            self._notebook.close()
-            self._notebook = None
+        self._close_session()
+        self._close_notebook()
 
     def _take_interrupts(self) -> None:
         """Let Ctrl-C reach the main greenlet alone, and once.
@@ -159,81 +157,63 @@ class Hand:
 
     def connect(self) -> Link:
         """A connection for one user."""
-        return connect(self.target, self.workload, "raw", self.watchdog)
+        return connect(self.sent.target, self.sent.workload, "raw", self.watchdog)
+
+    def _close_session(self) -> None:
+        if self.session is not None:
+            self.session.close()
+            self.session = None
 
     def _prepare(self) -> None:
+        """Make the session of what is asked for, if it is not that of before."""
         options = self.options
+        asked = asked_of(self._environment.host or "", options)
+        if self.session is not None and asked == self._asked:
+            return
+        self._close_session()
         distributed = not isinstance(self._environment.runner, locust.runners.LocalRunner)
-        if options.run_dir and distributed:
-            raise UsageError(
-                "--run-dir needs all users in one process",
-                remedy="Leave out --master, --worker and --processes",
-            )
-        load = self._load(1, options)
-        if load.kind == "shaped" and distributed:
-            raise UsageError(
-                "a load with a shape needs all users in one process",
-                remedy="Leave out --master, --worker and --processes",
-            )
-        self.target = _target(self._environment.host, options)
-        self.workload = Workload(protocol=options.protocol, batch_size=options.batch_size)
-        if options.protocol == "grpc":
-            _look_for_grpc(self.target.grpc or "")
-        pool = Pools("raw", options.seed).get(self.target, self.workload)
-        sent = Sent(
-            target=self.target,
-            workload=self.workload,
-            pool=pool,
-            load=lambda users: self._load(users, options),
-            request_timeout_s=options.request_timeout,
-            seed=options.seed,
-        )
+        has_shape = self._load(1, options).kind == "shaped"
+        for given, what in ((options.run_dir, "--run-dir"), (has_shape, "a load with a shape")):
+            if given and distributed:
+                raise UsageError(
+                    f"{what} needs all users in one process",
+                    remedy="Leave out --master, --worker and --processes",
+                )
+        self.sent = prepared(asked, lambda users: self._load(users, options))
         if options.run_dir:
+            self._open_notebook(self.sent, options.run_dir)
+        else:
+            self._close_notebook()
+        self.session = Session(self.sent, self._notebook)
+        self._asked = asked
+
+    def _open_notebook(self, sent: Sent, path: str) -> None:
+        """Go on in the run directory of before, or in a new one if another is asked for."""
+        if self._notebook is not None and self._notebook.path != Path(path):
+            self._close_notebook()
+        if self._notebook is None:
             self._notebook = Notebook(
-                Path(options.run_dir),
+                Path(path),
                 self._name,
-                self.target,
-                request_timeout_s=options.request_timeout,
-                seed=options.seed,
+                sent.target,
+                request_timeout_s=sent.request_timeout_s,
+                seed=sent.seed,
             )
-        self.session = Session(sent, self._notebook)
+        elif not self._notebook.is_of(sent.target, sent.request_timeout_s, sent.seed):
+            raise UsageError(
+                "this run directory is of another server, model, reference, time-out or seed",
+                where=path,
+                remedy="Give another --run-dir with these",
+            )
+
+    def _close_notebook(self) -> None:
+        if self._notebook is not None:
+            self._notebook.close()
+            self._notebook = None
 
 
 def _cap(load: Load) -> int:
     return 0 if load.kind == "closed" else load.max_in_flight
-
-
-def _look_for_grpc(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        if not port.isdecimal():
-            raise OSError("no port")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
-        raise EnvironmentFailedError(
-            f"the server offers no gRPC there ({error.strerror or error})",
-            where=address,
-            remedy="Give its address with --grpc-host, or send over HTTP",
-        ) from error
-
-
-def _target(host: str, options: Any) -> Target:  # noqa: ANN401 - Locust's parsed options
-    parts = urlsplit(host if "//" in host else f"//{host}")
-    if parts.scheme not in ("", "http") or not parts.hostname:
-        raise UsageError(
-            f"{host!r} is no host that can be loaded", remedy="Give --host http://127.0.0.1:8000"
-        )
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    http = f"{name}:{parts.port or 8000}"
-    config = ask(http, f"models/{options.model}/config")
-    return Target(
-        http=http,
-        grpc=options.grpc_host or f"{name}:8001",
-        model=options.model,
-        batched=int(config.get("max_batch_size", 0)) > 0,
-        reference=Path(options.reference) if options.reference else None,
-        tolerance=options.tolerance,
-    )
 
 
 class Course(locust.LoadTestShape):
@@ -262,7 +242,8 @@ class HandUser(locust.User):
         """Take a number and a connection."""
         hand = cast("Hand", self.environment.hand)
         if hand.session is None:
-            raise locust.exception.StopTest("what should be sent is not clear; see the log above")
+            gevent.spawn(hand.abandon)
+            raise gevent.GreenletExit  # the log says why; of another exception Locust logs a traceback
         self.hand = hand
         self.session = hand.session
         self.number = next(hand.numbers)
@@ -285,7 +266,7 @@ class HandUser(locust.User):
         sending.one(due_ns)
         self.environment.events.request.fire(
             request_type=level.workload.key,
-            name=self.hand.target.model,
+            name=self.hand.sent.target.model,
             response_time=sending.latency_ms,
             response_length=0,
             exception=None if sending.reason is None else RuntimeError(sending.reason),

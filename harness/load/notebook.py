@@ -62,6 +62,7 @@ class Notebook:
     def __init__(
         self, path: Path, name: str, target: Target, *, request_timeout_s: float, seed: int
     ) -> None:
+        self.path = path
         self._run = RunDirectory(path)
         self._target = target
         self._seed = seed
@@ -77,6 +78,11 @@ class Notebook:
         _make(path)
         self._write("running")
         self._telemetry = gevent.spawn(self._watch)
+
+    def is_of(self, target: Target, request_timeout_s: float, seed: int) -> bool:
+        """Whether what is sent so belongs into this run; protocol and client batch size may differ."""
+        mine = (self._target, self._request_timeout_s, self._seed)
+        return mine == (target, request_timeout_s, seed)
 
     def seal(
         self,

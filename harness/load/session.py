@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +31,9 @@ from harness.snapshot import difference
 from harness.statistics.truncation import mser5
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from harness.load.notebook import Notebook
-    from harness.load.senders import Pool
-    from harness.load.target import Target
-    from harness.point import Load, Workload
+    from harness.load.sent import Sent
+    from harness.point import Load
     from harness.snapshot import Snapshot
 
 __all__ = ["Session"]
@@ -51,27 +47,6 @@ TAIL_NS = 1_000_000_000  # for which the last requests of a shape are waited for
 LATENCIES = 20_000
 # Nobody collects the samples where no run directory is written: then there is an end to them.
 MOST_UNCOLLECTED = 2_000_000
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What is sent in a session.
-
-    Attributes:
-        target: where it goes.
-        workload: what it is.
-        pool: the same, prepared.
-        load: how much of it so many users make.
-        request_timeout_s: for one request.
-        seed: seeds every random choice.
-    """
-
-    target: Target
-    workload: Workload
-    pool: Pool
-    load: Callable[[int], Load]
-    request_timeout_s: float
-    seed: int
 
 
 class Session:

@@ -41,7 +41,8 @@ INTERVALS = (
     "Every interval is a 95 % confidence interval from the variation between passes, by Student’s t:"
     " requests within a window are not independent, and a machine changes from minute to minute, so a"
     " pass counts as one observation. Of a point with one long window, its twenty equal parts take the place"
-    " of passes. A percentile is published only with as many samples as MLPerf"
+    " of passes. An interval holds what varied while this run lasted, not what differs between one hour and"
+    " another. A percentile is published only with as many samples as MLPerf"
     " LoadGen’s rule asks for (459 for a p99); otherwise the report says how many it needs."
 )
 SERVER_TIMES = (

@@ -199,9 +199,12 @@ def test_a_picked_port_that_is_lost_to_another_is_picked_anew(
 
 
 def test_not_ready_in_time(own_home: Path, tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate.pem"
+    os.mkfifo(certificate)  # nobody writes it, so that it is read for ever
+    arguments = ("--grpc-use-ssl=true", f"--grpc-server-cert={certificate}")
     with (
-        pytest.raises(EnvironmentFailedError, match=r"not ready within 0\.001 s"),
-        running(tmp_path, ready_timeout_s=0.001),
+        pytest.raises(EnvironmentFailedError, match=r"not ready within 0\.5 s"),
+        running(tmp_path, ready_timeout_s=0.5, extra_args=arguments),
     ):
         pass
     assert not list((own_home / "running").iterdir())

@@ -468,12 +468,57 @@ def test_the_web_interface_sends_a_shape_as_often_as_wanted(
     assert "Traceback" not in said(tmp_path)
 
 
+def test_what_the_web_interface_asks_for_is_what_is_sent(
+    start: Start, server: Server, tmp_path: Path
+) -> None:
+    """Another model, batch or protocol before each start; nothing where that cannot be sent."""
+    web = Web()
+    process = start("closed_loop.py", "--model", "absent", "--host", "", *web.options)
+    wait_until(web.is_up, 30, "the web interface")
+    host = f"http://{server.endpoints.http}"
+
+    def level(**asked: object) -> None:
+        asked = {"user_count": 2, "spawn_rate": 2, "host": host, **asked}
+        assert web.post("swarm", **asked)["success"]
+        wait_until(lambda: web.state()["user_count"] == 2, 30, "users")
+        time.sleep(2)  # something is to be measured
+        assert web.post("stop")["success"]
+        wait_until(lambda: web.state()["state"] == "stopped", 30, "the end")
+
+    def refused(words: str, **asked: object) -> None:
+        asked = {"user_count": 2, "spawn_rate": 2, "host": host, **asked}
+        assert web.post("swarm", **asked)["success"]  # which Locust says before it asks us
+        wait_until(lambda: words in said(tmp_path), 30, words)
+        wait_until(lambda: web.state()["state"] == "stopped", 30, "the end")
+
+    refused("Request for unknown model")
+    first, second = tmp_path / "first", tmp_path / "second"
+    level(model="identity", run_dir=first)
+    level(batch_size=2, protocol="grpc")
+    refused("'0': expected a whole number from 1 on", batch_size=0)
+    refused("of another server, model, reference", batch_size=1, protocol="http", model="wrong")
+    level(run_dir=second)
+    level(run_dir="", batch_size=3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0, said(tmp_path)
+    assert "Traceback" not in said(tmp_path)
+    assert said(tmp_path).count("HTTP, client batch 3, c2: ") == 1
+    points = [[trial.point for trial in open_run(folder).trials()] for folder in (first, second)]
+    found = [[(p.configuration.model, p.workload.key) for p in run] for run in points]
+    assert found == [[("identity", "http-b1"), ("identity", "grpc-b2")], [("wrong", "http-b1")]]
+    assert {open_run(folder).record().status for folder in (first, second)} == {"complete"}
+    samples = [open_run(first).samples(index).to_pandas() for index in (1, 2)]
+    assert [set(each["batch"]) for each in samples] == [{1}, {2}]
+    assert all(set(each["outcome"]) == {Outcome.OK} for each in samples)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
         (["--model", "absent"], "Request for unknown model", 3),
         (["--model", "identity", "--host", "http://127.0.0.1:1"], "refused", 3),
         (["--model", "identity", "--host", "https://127.0.0.1:1"], "no host that can be", 2),
+        (["--model", "identity", "--host", "127.0.0.1:99999"], "no host that can be", 2),
         (["--model", "identity", "--reference", "absent.npz"], "no such file", 2),
         (["--model", "identity", "--run-dir", "."], "is there already", 2),
         (

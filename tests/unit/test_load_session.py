@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import gevent
 import pytest
 
-from harness.load.session import Sent, Session
+from harness.load.sent import Sent
+from harness.load.session import Session
 from harness.load.target import Target
 from harness.point import Workload
 from harness.scenario import parse_scenario
