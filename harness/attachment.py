@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.load.server_side import configuration_from
+from harness.load.byhand.server_side import configuration_from
 from harness.point import ServerConfiguration
 from harness.repository.exported import RECORD, ExportedModel, open_model
 from harness.servers.remote.reading import HttpReading

@@ -23,7 +23,7 @@ take, too (Locust does not list them with ``--help``):
 
 from __future__ import annotations
 
-from harness.load.byhand import ClosedLoopUser, install
+from harness.load.byhand.users import ClosedLoopUser, install
 
 install("closed_loop")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from locust import events
 
-from harness.load.byhand import Course, OpenLoopUser, install, shaped
+from harness.load.byhand.users import Course, OpenLoopUser, install, shaped
 
 install("load_shape", shaped)
 

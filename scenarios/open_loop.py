@@ -14,7 +14,7 @@ from typing import Any
 
 from locust import events
 
-from harness.load.byhand import OpenLoopUser, above_zero, install, open_loop
+from harness.load.byhand.users import OpenLoopUser, above_zero, install, open_loop
 
 install("open_loop", open_loop)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from locust import LoadTestShape, events
 
-from harness.load.byhand import ClosedLoopUser, above_zero, counts_from_1, install
+from harness.load.byhand.users import ClosedLoopUser, above_zero, counts_from_1, install
 
 install("step_concurrency")
 

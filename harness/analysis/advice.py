@@ -11,7 +11,8 @@ from harness.point import ClosedLoad
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.analysis.results import PointResult, RankedConfiguration
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import RankedConfiguration
     from harness.scenario import Slo
     from harness.statistics.intervals import Interval
 

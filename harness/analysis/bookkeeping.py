@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.point import ClosedLoad
 
 if TYPE_CHECKING:
-    from harness.analysis.results import PointResult
+    from harness.analysis.point_result import PointResult
     from harness.analysis.trial import TrialMeasures
     from harness.records import Calibration, CalibrationRow
 

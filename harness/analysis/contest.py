@@ -18,7 +18,8 @@ from harness.statistics.intervals import Interval, share_interval
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.analysis.results import Analysis, PointResult, WorkloadResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis, WorkloadResult
     from harness.point import Workload
     from harness.records import RunRecord
     from harness.statistics.intervals import Noise

@@ -13,7 +13,7 @@ from harness.records import LEAST_IN_FLIGHT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.analysis.results import PointResult
+    from harness.analysis.point_result import PointResult
     from harness.analysis.trial import TrialMeasures
     from harness.analysis.verdicts import Finding
     from harness.records import Calibration

@@ -20,7 +20,7 @@ from harness.records import OUTCOME_LABELS, Outcome
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from harness.analysis.results import PointResult
+    from harness.analysis.point_result import PointResult
     from harness.analysis.trial import TrialMeasures
     from harness.analysis.verdicts import Finding
     from harness.records import Calibration

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.analysis.course import course_of
 from harness.analysis.metrics import pool_metrics
-from harness.analysis.results import Arrivals, Breakdown, Percentile, PointResult
+from harness.analysis.point_result import Arrivals, Breakdown, Percentile, PointResult
 from harness.analysis.sections import sections_of, serial_correlation
 from harness.point import ClosedLoad
 from harness.statistics.counts import quantile_is_supported, samples_needed

@@ -32,7 +32,7 @@ from harness.statistics.intervals import Interval, noise_of, paired_ratio
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.analysis.results import PointResult
+    from harness.analysis.point_result import PointResult
     from harness.point import ServerConfiguration, Workload
     from harness.scenario import Slo
     from harness.statistics.intervals import Noise

@@ -10,7 +10,8 @@ from harness.analysis.verdicts import RunVerdict, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness.analysis.results import PointResult, WorkloadResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import WorkloadResult
     from harness.analysis.trial import TrialMeasures
     from harness.records import RunRecord
 

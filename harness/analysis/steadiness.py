@@ -13,7 +13,7 @@ from harness.statistics.intervals import paired_ratio
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.analysis.results import PointResult
+    from harness.analysis.point_result import PointResult
     from harness.analysis.trial import TrialMeasures
     from harness.analysis.verdicts import Finding
 

@@ -14,7 +14,7 @@ from harness.records import Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.analysis.results import PointResult
+    from harness.analysis.point_result import PointResult
     from harness.analysis.trial import TrialMeasures
 
 __all__ = ["COLUMNS", "point_table", "trial_table"]

@@ -26,13 +26,13 @@ from pydantic import TypeAdapter
 
 from harness.errors import EnvironmentFailedError, HarnessError
 from harness.load.crew import Crew
-from harness.load.grpc_threads import prepare_grpc
 from harness.load.level import Level
+from harness.load.links.grpc_threads import prepare_grpc
+from harness.load.links.watchdog import Watchdog
 from harness.load.messages import error_message, receive, send
 from harness.load.pools import Pools
 from harness.load.senders import Sender, connect
 from harness.load.target import Target
-from harness.load.watchdog import Watchdog
 from harness.point import Load, Workload
 
 __all__ = ["main"]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from harness.load.answers import Checker
 from harness.load.bodies import grpc_request, grpc_tensors, http_request, http_tensors
 from harness.load.examples import draw
-from harness.load.grpc_link import GrpcLink, parse_grpc
-from harness.load.http_answer import parse_http
-from harness.load.http_link import HttpLink
-from harness.load.triton_link import (
+from harness.load.links.grpc_link import GrpcLink, parse_grpc
+from harness.load.links.http_answer import parse_http
+from harness.load.links.http_link import HttpLink
+from harness.load.links.triton_link import (
     TritonGrpcLink,
     TritonHttpLink,
     parse_grpc_result,
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from harness.load.answers import Answer
     from harness.load.examples import Examples
+    from harness.load.links.watchdog import Watchdog
     from harness.load.target import Target
-    from harness.load.watchdog import Watchdog
     from harness.point import Workload
 
 __all__ = ["Link", "Pool", "Sender", "connect", "prepare"]

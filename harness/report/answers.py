@@ -15,7 +15,8 @@ from harness.report.formats import NONE, bounds, number, percent, span, tick
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.analysis.results import Analysis, PointResult, WorkloadResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis, WorkloadResult
     from harness.point import ServerConfiguration
     from harness.report.cast import Cast
     from harness.statistics.intervals import Interval

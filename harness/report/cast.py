@@ -12,7 +12,8 @@ from harness.report.style import MARKS, SERIES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from harness.analysis.results import Analysis, PointResult, WorkloadResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis, WorkloadResult
     from harness.point import Point, ServerConfiguration
 
 __all__ = [

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from harness.analysis.course import Slice
-    from harness.analysis.results import Analysis, PointResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis
     from harness.report.cast import Cast
     from harness.report.svg import StyleSheet
 

@@ -13,7 +13,8 @@ from harness.report.formats import NONE, bounds, number, percent
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from harness.analysis.results import Analysis, PointResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis
     from harness.report.cast import Cast
     from harness.statistics.intervals import Interval
 

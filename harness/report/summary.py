@@ -15,13 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.analysis.contest import Contender
-    from harness.analysis.results import (
-        Analysis,
-        Percentile,
-        PointResult,
-        RankedConfiguration,
-        WorkloadResult,
-    )
+    from harness.analysis.point_result import Percentile, PointResult
+    from harness.analysis.results import Analysis, RankedConfiguration, WorkloadResult
     from harness.point import ServerConfiguration
     from harness.records import RunRecord
     from harness.statistics.intervals import Interval

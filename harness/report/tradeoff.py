@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from harness.analysis.results import Analysis, PointResult, WorkloadResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis, WorkloadResult
     from harness.report.cast import Cast
     from harness.report.svg import StyleSheet
     from harness.statistics.intervals import Interval

@@ -544,7 +544,7 @@ def test_what_cannot_work_is_said_at_once(
 
 
 LIST_OPTIONS = """
-from harness.load.byhand_options import add_options
+from harness.load.byhand.options import add_options
 import argparse
 parser = argparse.ArgumentParser(add_help=False)
 add_options(parser)

@@ -12,8 +12,8 @@ import gevent
 import pytest
 from tritonclient.grpc import service_pb2
 
-from harness.load.grpc_link import PREFIX, GrpcLink
-from harness.load.http2_frames import (
+from harness.load.links.grpc_link import PREFIX, GrpcLink
+from harness.load.links.http2_frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -30,8 +30,8 @@ from harness.load.http2_frames import (
     frame,
     header_block,
 )
+from harness.load.links.watchdog import Watchdog
 from harness.load.outcomes import FailedRequestError
-from harness.load.watchdog import Watchdog
 from harness.records import Outcome
 from tests.grpc_server import Call, answer, grpc_server
 

@@ -19,10 +19,10 @@ import pytest
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.load.driver import Driver, LoadGeneratorDiedError, Target
 from harness.load.examples import draw, from_reference
+from harness.load.links.watchdog import Watchdog
 from harness.load.metadata import examples
 from harness.load.outcomes import FailedRequestError
 from harness.load.senders import Sender, connect, prepare
-from harness.load.watchdog import Watchdog
 from harness.point import ClosedLoad, OpenLoad, Workload
 from harness.records import GeneratorHealth, Outcome, StatisticsWindow
 from harness.reference import Reference, write_reference
@@ -266,10 +266,10 @@ gevent.monkey.patch_all()
 import time
 import gevent
 from harness.load.examples import from_metadata
-from harness.load.grpc_threads import prepare_grpc
+from harness.load.links.grpc_threads import prepare_grpc
 from harness.load.senders import connect, prepare
 from harness.load.target import Target
-from harness.load.watchdog import Watchdog
+from harness.load.links.watchdog import Watchdog
 from harness.point import Workload
 
 address, slow_users, sender = sys.argv[1], int(sys.argv[2]), sys.argv[3]

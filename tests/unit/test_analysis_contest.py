@@ -24,7 +24,8 @@ from tests.unit.test_analysis_ranking import point
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.analysis.results import Analysis, PointResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis
 
 SLO = Slo(p99_s=0.05)
 

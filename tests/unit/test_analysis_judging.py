@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harness.analysis.results import PointResult
+    from harness.analysis.point_result import PointResult
     from tests.runs import Measured
 
 SCENARIO = """

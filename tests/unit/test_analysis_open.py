@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harness.analysis.results import Analysis, PointResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis
     from tests.runs import Measured
 
 OPEN = """

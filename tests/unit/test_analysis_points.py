@@ -16,7 +16,8 @@ from tests.runs import with_outcome, with_record, write_run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.analysis.results import Analysis, PointResult
+    from harness.analysis.point_result import PointResult
+    from harness.analysis.results import Analysis
     from harness.archive import RunDirectory
     from tests.runs import Measured
 

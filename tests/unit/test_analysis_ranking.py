@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from harness.analysis.point_result import Percentile, PointResult
 from harness.analysis.ranking import rank
-from harness.analysis.results import Percentile, PointResult, WorkloadResult
 from harness.analysis.verdicts import Verdict
 from harness.point import (
     ClosedLoad,
@@ -23,6 +23,8 @@ from harness.statistics.intervals import Interval, interval_of_passes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from harness.analysis.results import WorkloadResult
 
 SLO = Slo(p99_s=0.05)
 PASSES = (1.00, 0.97, 1.04, 1.01)

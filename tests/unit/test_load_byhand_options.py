@@ -15,13 +15,13 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import UsageError
-from harness.load.byhand_options import shaped
+from harness.load.byhand.options import shaped
 
 PARSE = """
 import json, sys
 import locust
 from locust.argument_parser import get_parser
-from harness.load.byhand_options import add_options
+from harness.load.byhand.options import add_options
 locust.events.init_command_line_parser.add_listener(add_options)
 print(json.dumps(get_parser(default_config_files=[]).parse_args(sys.argv[1:]).web_host))
 """

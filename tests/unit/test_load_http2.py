@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.access import OPEN, Access
-from harness.load import http2
-from harness.load.grpc_link import _message
-from harness.load.http2 import Call, Http2
-from harness.load.http2_frames import (
+from harness.load.links import http2
+from harness.load.links.grpc_link import _message
+from harness.load.links.http2 import Call, Http2
+from harness.load.links.http2_frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -46,7 +46,7 @@ from harness.records import Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.load.connection import Connection
+    from harness.load.links.connection import Connection
 
 HEAD = header_block([(":status", "200"), ("content-type", "application/grpc")])
 TRAILERS = header_block([("grpc-status", "0")])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.load.answers import Answer, Output
-from harness.load.http_answer import parse_head, parse_http
+from harness.load.links.http_answer import parse_head, parse_http
 from harness.load.outcomes import FailedRequestError
 from harness.records import Outcome
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from harness.load import http_link
-from harness.load.http_link import _Response
+from harness.load.links import http_link
+from harness.load.links.http_link import _Response
 from harness.load.outcomes import FailedRequestError
 
 SMALL = 1 << 20

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import gevent
 import pytest
 
-from harness.load.sent import Sent
-from harness.load.session import Session
+from harness.load.byhand.sent import Sent
+from harness.load.byhand.session import Session
 from harness.load.target import Target
 from harness.point import Workload
 from harness.scenario import parse_scenario
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness.load.notebook import Notebook
+    from harness.load.byhand.notebook import Notebook
     from harness.point import Load
 
 NOBODY = "127.0.0.1:1"  # tells no statistics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import grpc.experimental.gevent
 
-from harness.load.http_answer import LARGEST_BODY
+from harness.load.links.http_answer import LARGEST_BODY
 
 __all__ = ["CHANNEL_OPTIONS", "prepare_grpc"]
 

@@ -15,14 +15,14 @@ import gevent.monkey
 import gevent.socket
 
 from harness.access import tls_reason
+from harness.load.links.tls import TlsSocket
 from harness.load.outcomes import FailedRequestError, socket_outcome
-from harness.load.tls import TlsSocket
 from harness.records import Outcome
 
 if TYPE_CHECKING:
     import socket
 
-    from harness.load.watchdog import Watchdog
+    from harness.load.links.watchdog import Watchdog
 
 __all__ = ["Connection"]
 

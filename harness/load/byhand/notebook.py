@@ -19,8 +19,8 @@ from harness import __version__
 from harness.archive import RunDirectory
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.host import git_revision, host_facts, package_versions
+from harness.load.byhand.server_side import configuration_from
 from harness.load.metadata import ask
-from harness.load.server_side import configuration_from
 from harness.point import Point
 from harness.records import RunRecord, TrialRecord
 from harness.scenario import Measure

@@ -20,7 +20,8 @@ import gevent
 import locust.runners
 
 from harness.errors import HarnessError, UsageError
-from harness.load.byhand_options import (
+from harness.load.byhand.notebook import Notebook
+from harness.load.byhand.options import (
     above_zero,
     add_options,
     closed,
@@ -28,12 +29,11 @@ from harness.load.byhand_options import (
     open_loop,
     shaped,
 )
+from harness.load.byhand.sent import Asked, Sent, asked_of, prepared
+from harness.load.byhand.session import Session
 from harness.load.level import Sending
-from harness.load.notebook import Notebook
+from harness.load.links.watchdog import Watchdog
 from harness.load.senders import Link, connect
-from harness.load.sent import Asked, Sent, asked_of, prepared
-from harness.load.session import Session
-from harness.load.watchdog import Watchdog
 from harness.point import Load
 
 __all__ = [

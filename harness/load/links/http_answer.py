@@ -123,7 +123,7 @@ def parse_json_header(
 
 
 def parse_http(raw: bytes) -> Answer:
-    """Turn a whole response, as :meth:`harness.load.http_link.HttpLink.exchange` returns it, into an answer.
+    """Turn a whole response, as :meth:`harness.load.links.http_link.HttpLink.exchange` returns it, into an answer.
 
     Raises:
         FailedRequestError: its status is not 200, or it is not the answer of a model.

@@ -6,15 +6,21 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.access import OPEN, Access
-from harness.load.connection import Connection
-from harness.load.http_answer import HEAD_END, LARGEST_BODY, LARGEST_HEAD, malformed, parse_head
+from harness.load.links.connection import Connection
+from harness.load.links.http_answer import (
+    HEAD_END,
+    LARGEST_BODY,
+    LARGEST_HEAD,
+    malformed,
+    parse_head,
+)
 from harness.load.outcomes import FailedRequestError
 from harness.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from harness.load.watchdog import Watchdog
+    from harness.load.links.watchdog import Watchdog
 
 __all__ = ["HttpLink"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import hpack
 
-from harness.load.http_answer import malformed
+from harness.load.links.http_answer import malformed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

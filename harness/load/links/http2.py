@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import hpack
 
-from harness.load.http2_frames import (
+from harness.load.links.http2_frames import (
     ACK,
     CANCEL,
     CONTINUATION,
@@ -48,14 +48,14 @@ from harness.load.http2_frames import (
     frame,
     unpadded,
 )
-from harness.load.http_answer import LARGEST_BODY, LARGEST_HEAD, malformed
+from harness.load.links.http_answer import LARGEST_BODY, LARGEST_HEAD, malformed
 from harness.load.outcomes import FailedRequestError
 from harness.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from harness.load.connection import Connection
+    from harness.load.links.connection import Connection
 
 __all__ = ["Call", "Http2"]
 
@@ -127,7 +127,7 @@ class Http2:
         """Send a request and wait for the whole response.
 
         Args:
-            block: its headers, from :func:`harness.load.http2_frames.header_block`.
+            block: its headers, from :func:`harness.load.links.http2_frames.header_block`.
             body: its body, of one byte or more.
 
         Raises:

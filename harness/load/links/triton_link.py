@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
 from harness.access import OPEN, Access
 from harness.load.answers import Answer, Output
-from harness.load.grpc_threads import CHANNEL_OPTIONS
+from harness.load.links.grpc_threads import CHANNEL_OPTIONS
 from harness.load.outcomes import (
     FailedRequestError,
     grpc_outcome,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.load.byhand_options import above_zero, count_from_1
+from harness.load.byhand.options import above_zero, count_from_1
 from harness.load.metadata import ask
 from harness.load.pools import Pools
 from harness.load.target import Target

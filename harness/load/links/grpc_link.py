@@ -15,17 +15,17 @@ from tritonclient.grpc import service_pb2
 
 from harness.access import OPEN, Access
 from harness.load.answers import Answer, Output
-from harness.load.connection import Connection
-from harness.load.http2 import Call, Http2
-from harness.load.http2_frames import header_block
-from harness.load.http_answer import malformed
+from harness.load.links.connection import Connection
+from harness.load.links.http2 import Call, Http2
+from harness.load.links.http2_frames import header_block
+from harness.load.links.http_answer import malformed
 from harness.load.outcomes import FailedRequestError, grpc_outcome
 from harness.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from harness.load.watchdog import Watchdog
+    from harness.load.links.watchdog import Watchdog
 
 __all__ = ["GrpcLink", "parse_grpc"]
 

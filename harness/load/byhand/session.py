@@ -16,14 +16,14 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.load.arrivals import Schedule
+from harness.load.byhand.figures import tell
+from harness.load.byhand.server_side import snapshot
 from harness.load.courses import times_of
 from harness.load.dispatcher import Dispatcher
-from harness.load.figures import tell
 from harness.load.health import Readings, health, most_in_flight
 from harness.load.heart import Heart
 from harness.load.level import Level
 from harness.load.recorder import Recorder
-from harness.load.server_side import snapshot
 from harness.point import ClosedLoad
 from harness.records import SAMPLE_DTYPE
 from harness.scenario import Measure
@@ -31,8 +31,8 @@ from harness.snapshot import difference
 from harness.statistics.truncation import mser5
 
 if TYPE_CHECKING:
-    from harness.load.notebook import Notebook
-    from harness.load.sent import Sent
+    from harness.load.byhand.notebook import Notebook
+    from harness.load.byhand.sent import Sent
     from harness.point import Load
     from harness.snapshot import Snapshot
 

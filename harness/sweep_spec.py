@@ -1,0 +1,113 @@
+"""What a scenario says of its sweep: the axes, each with the values that it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from harness.point import (
+    MOST_IN_FLIGHT,
+    ClosedLoad,
+    DynamicBatching,
+    Frozen,
+    OpenLoad,
+    Precision,
+    Whole,
+)
+from harness.presets import Preset, with_preset
+from harness.shapes import LoadModel
+from harness.units import Count, Instances, Rate, Users, listed
+
+if TYPE_CHECKING:
+    from harness.point import Load
+
+__all__ = ["Sweep"]
+
+Devices = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], Field(min_length=1)]
+
+
+def _device_lists(value: object) -> object:
+    """Read ``0`` and ``[0, 1]`` as one list of devices, beside ``[[0], [1]]``, which is two."""
+    value = listed(value)
+    if isinstance(value, list | tuple) and not any(
+        isinstance(each, list | tuple) for each in value
+    ):
+        return [value] if value else value
+    return value
+
+
+class Sweep(Frozen):
+    """The axes: every combination is a point. A single value may stand for a list of one.
+
+    ``max_batch_size`` left out means the exported model's own. ``precision`` left out means the models as
+    they are called; else each of them in each precision, as ``harness export --precision`` calls it.
+    ``concurrency``, ``rate`` and ``load`` are load levels; ``preset`` fills in those of an MLPerf scenario.
+    ``kind`` is where instances run; ``gpus``
+    lists the devices of the ``gpu`` kind, such as ``[0, 1]``, or several such lists to compare:
+    ``[[0], [0, 1]]``. Left out, instances run on every GPU; ``instances`` counts those of each.
+    """
+
+    precision: Annotated[tuple[Precision, ...], BeforeValidator(listed)] | None = None
+    instances: Annotated[tuple[Instances, ...], BeforeValidator(listed)] = (1,)
+    kind: Annotated[tuple[Literal["cpu", "gpu"], ...], BeforeValidator(listed)] = ("cpu",)
+    gpus: Annotated[tuple[Devices, ...], BeforeValidator(_device_lists)] | None = None
+    dynamic_batching: Annotated[tuple[DynamicBatching | None, ...], BeforeValidator(listed)] = (
+        None,
+    )
+    max_batch_size: Annotated[tuple[Count, ...], BeforeValidator(listed)] | None = None
+    protocol: Annotated[tuple[Literal["http", "grpc"], ...], BeforeValidator(listed)] = ("http",)
+    batch_size: Annotated[tuple[Count, ...], BeforeValidator(listed)] = (1,)
+    preset: Preset | None = None
+    concurrency: Annotated[tuple[Users, ...], BeforeValidator(listed)] | None = None
+    rate: Annotated[tuple[Rate, ...], BeforeValidator(listed)] | None = None
+    load: Annotated[tuple[LoadModel, ...], BeforeValidator(listed)] | None = None
+    arrivals: Literal["poisson", "constant"] = "poisson"
+    max_in_flight: Users = MOST_IN_FLIGHT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, data: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
+        return with_preset(data) if isinstance(data, dict) else data
+
+    @field_validator("*")
+    @classmethod
+    def _usable_axis(cls, value: Any) -> Any:  # noqa: ANN401 - every axis has its own type
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("the axis is empty: give at least one value")
+            if len(set(value)) != len(value):
+                raise ValueError("a value stands twice: give each value once")
+        return value
+
+    @model_validator(mode="after")
+    def _loaded(self) -> Self:
+        if self.concurrency is None and self.rate is None and self.load is None:
+            raise ValueError(
+                "no load: give concurrency (a closed loop), rate (an open loop) or load (a shape)"
+            )
+        return self
+
+    @property
+    def most_users(self) -> int | None:
+        """The largest concurrency of its closed loops; ``None`` without any."""
+        return max((load.concurrency for load in self.loads if load.kind == "closed"), default=None)
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """Every load level: closed loops, open loops, and what ``load`` says."""
+        cap = self.max_in_flight
+        return (
+            *(ClosedLoad(concurrency=users) for users in self.concurrency or ()),
+            *(
+                OpenLoad(rate=rate, arrivals=self.arrivals, max_in_flight=cap)
+                for rate in self.rate or ()
+            ),
+            *(model.load(self.arrivals, cap) for model in self.load or ()),
+        )
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        if self.gpus is not None and "gpu" not in self.kind:
+            raise ValueError("gpus are listed, and no instance is to run there: say kind: gpu")
+        return self
