@@ -64,7 +64,7 @@ def read_reference(path: Path) -> Reference:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             data = {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, BadZipFile) as error:  # TypeError: of a .npy
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise UsageError(
             f"not readable reference data ({reason})", where=str(path), remedy=remedy

@@ -22,7 +22,7 @@ install("open_loop", open_loop)
 @events.init_command_line_parser.add_listener
 def add_rate(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
     """Add the rate to Locust's command line."""
-    parser.add_argument("--rate", type=above_zero, default=100, help="requests per second [100]")
+    parser.add_argument("--rate", type=above_zero, default=100.0, help="requests per second [100]")
     parser.add_argument(
         "--arrivals", choices=["poisson", "constant"], default="poisson", help="[poisson]"
     )

@@ -13,11 +13,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from locust import LoadTestShape, events
+from locust import events
 
-from harness.load.byhand.users import ClosedLoopUser, above_zero, counts_from_1, install
+from harness.load.byhand.users import (
+    ClosedLoopUser,
+    Shape,
+    above_zero,
+    counts_from_1,
+    install,
+    stepped,
+)
 
-install("step_concurrency")
+install("step_concurrency", stepped)
 
 
 @events.init_command_line_parser.add_listener
@@ -27,7 +34,7 @@ def add_steps(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
         "--steps", type=counts_from_1, default="1,2,4,8,16,32", help="concurrencies [1,2,4,8,16,32]"
     )
     parser.add_argument(
-        "--step-time", type=above_zero, default=10, help="seconds of each step [10]"
+        "--step-time", type=above_zero, default=10.0, help="seconds of each step [10]"
     )
 
 
@@ -35,11 +42,13 @@ class TritonUser(ClosedLoopUser):
     """A user of a model."""
 
 
-class Steps(LoadTestShape):  # type: ignore[misc] # Locust has no types
+class Steps(Shape):
     """The concurrencies, one after the other."""
 
     def tick(self) -> tuple[int, float] | None:
         """The number of users wanted now, and how many to start a second; ``None`` at the end."""
-        options = self.runner.environment.parsed_options
+        if not self.ready():
+            return None
+        options = self.hand.options
         step = int(self.get_run_time() / options.step_time)
         return (options.steps[step], 100) if step < len(options.steps) else None

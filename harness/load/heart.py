@@ -33,8 +33,11 @@ class Heart:
 
     def _beat(self) -> NoReturn:
         timer = Timer()
-        while True:
-            due_ns = time.monotonic_ns() + HEARTBEAT_NS
-            timer.wait_until(due_ns)
-            now_ns = time.monotonic_ns()
-            self.readings.add(now_ns, now_ns - due_ns, time.process_time_ns())
+        try:
+            while True:
+                due_ns = time.monotonic_ns() + HEARTBEAT_NS
+                timer.wait_until(due_ns)
+                now_ns = time.monotonic_ns()
+                self.readings.add(now_ns, now_ns - due_ns, time.process_time_ns())
+        finally:
+            timer.close()

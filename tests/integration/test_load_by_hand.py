@@ -468,48 +468,103 @@ def test_the_web_interface_sends_a_shape_as_often_as_wanted(
     assert "Traceback" not in said(tmp_path)
 
 
+class Page(Web):
+    """The web interface of a Locust file, and what a user does there."""
+
+    def __init__(self, start: Start, folder: Path, file: str, *arguments: object) -> None:
+        super().__init__()
+        self.folder = folder
+        self.process = start(file, "--host", "", *arguments, *self.options)
+        wait_until(self.is_up, 30, "the web interface")
+
+    def fields(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=10) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def _start(self, asked: dict[str, object]) -> None:
+        form = {"user_count": 2, "spawn_rate": 2, **asked}
+        assert self.post("swarm", **form)["success"]  # which Locust says before it asks us
+
+    def _stopped(self) -> bool:
+        return self.state()["state"] == "stopped"
+
+    def level(self, **asked: object) -> None:
+        """Send for a while."""
+        self._start(asked)
+        wait_until(lambda: self.state()["user_count"] == 2, 30, "users")
+        time.sleep(2)  # something is to be measured
+        assert self.post("stop")["success"]
+        wait_until(self._stopped, 30, "the end")
+
+    def refused(self, words: str, **asked: object) -> None:
+        """Ask for what cannot be sent."""
+        before = said(self.folder).count(words)
+        self._start(asked)
+        wait_until(lambda: said(self.folder).count(words) > before, 30, words)
+        wait_until(self._stopped, 30, "the end")
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(20) == 0, said(self.folder)
+        assert "Traceback" not in said(self.folder)
+
+
 def test_what_the_web_interface_asks_for_is_what_is_sent(
     start: Start, server: Server, tmp_path: Path
 ) -> None:
-    """Another model, batch or protocol before each start; nothing where that cannot be sent."""
-    web = Web()
-    process = start("closed_loop.py", "--model", "absent", "--host", "", *web.options)
-    wait_until(web.is_up, 30, "the web interface")
-    host = f"http://{server.endpoints.http}"
-
-    def level(**asked: object) -> None:
-        asked = {"user_count": 2, "spawn_rate": 2, "host": host, **asked}
-        assert web.post("swarm", **asked)["success"]
-        wait_until(lambda: web.state()["user_count"] == 2, 30, "users")
-        time.sleep(2)  # something is to be measured
-        assert web.post("stop")["success"]
-        wait_until(lambda: web.state()["state"] == "stopped", 30, "the end")
-
-    def refused(words: str, **asked: object) -> None:
-        asked = {"user_count": 2, "spawn_rate": 2, "host": host, **asked}
-        assert web.post("swarm", **asked)["success"]  # which Locust says before it asks us
-        wait_until(lambda: words in said(tmp_path), 30, words)
-        wait_until(lambda: web.state()["state"] == "stopped", 30, "the end")
-
-    refused("Request for unknown model")
+    """Another model, batch, protocol or folder before each start; nothing where that cannot be sent."""
+    page = Page(start, tmp_path, "closed_loop.py", "--model", "absent")
+    for field in ("model", "batch_size", "protocol", "reference", "run_dir"):
+        assert f'"{field}"' in page.fields()
     first, second = tmp_path / "first", tmp_path / "second"
-    level(model="identity", run_dir=first)
-    level(batch_size=2, protocol="grpc")
-    refused("'0': expected a whole number from 1 on", batch_size=0)
-    refused("of another server, model, reference", batch_size=1, protocol="http", model="wrong")
-    level(run_dir=second)
-    level(run_dir="", batch_size=3)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0, said(tmp_path)
-    assert "Traceback" not in said(tmp_path)
+    page.refused("is no host that can be loaded", host="http://[::1:8000")
+    page.refused("Request for unknown model", host=f"http://{server.endpoints.http}")
+    page.level(model="identity", run_dir=first)
+    page.level(batch_size=2, protocol="grpc")
+    page.refused("'0': expected a whole number from 1 on", batch_size=0)
+    page.refused("of another server, model, reference", batch_size=1, model="wrong")
+    page.refused("is there already", run_dir=tmp_path)
+    page.level(run_dir=first, model="identity")
+    page.level(run_dir=second, model="wrong", protocol="http")
+    page.level(run_dir="", batch_size=3)
+    page.end()
     assert said(tmp_path).count("HTTP, client batch 3, c2: ") == 1
     points = [[trial.point for trial in open_run(folder).trials()] for folder in (first, second)]
     found = [[(p.configuration.model, p.workload.key) for p in run] for run in points]
-    assert found == [[("identity", "http-b1"), ("identity", "grpc-b2")], [("wrong", "http-b1")]]
+    sent = [("identity", "http-b1"), ("identity", "grpc-b2"), ("identity", "grpc-b1")]
+    assert found == [sent, [("wrong", "http-b1")]]
     assert {open_run(folder).record().status for folder in (first, second)} == {"complete"}
-    samples = [open_run(first).samples(index).to_pandas() for index in (1, 2)]
-    assert [set(each["batch"]) for each in samples] == [{1}, {2}]
+    samples = [open_run(first).samples(index).to_pandas() for index in (1, 2, 3)]
+    assert [set(each["batch"]) for each in samples] == [{1}, {2}, {1}]
     assert all(set(each["outcome"]) == {Outcome.OK} for each in samples)
+
+
+def test_a_rate_or_a_step_that_is_none_ends_that_test_alone(
+    start: Start, server: Server, tmp_path: Path
+) -> None:
+    host = f"http://{server.endpoints.http}"
+    page = Page(start, tmp_path, "open_loop.py", "--model", "identity")
+    page.level(host=host, rate=99.5)
+    page.refused("'0.0': expected a number above 0", rate=0)
+    page.refused("'nan': expected a number above 0", rate="nan")
+    page.level(rate=50)
+    page.end()
+    assert re.findall(r"batch 1, (\S+):", said(tmp_path)) == ["poisson99.5-cap2", "poisson50-cap2"]
+    page = Page(start, tmp_path, "step_concurrency.py", "--model", "identity", "--steps", "2,1")
+    page.refused("'0.0': expected a number above 0", host=host, step_time=0)
+    page.refused("'0': expected a whole number from 1 on", step_time=2, steps="2,0")
+    page.refused("'-1': expected a whole number from 1 on", steps="2,-1")
+    page.level(steps="2,1", step_time=30)
+    page.end()
+
+
+@pytest.mark.parametrize("file", ["closed_loop.py", "load_shape.py", "step_concurrency.py"])
+def test_without_a_host_it_ends_at_once(start: Start, tmp_path: Path, file: str) -> None:
+    asked = ["--host", "", "--headless", "--model", "identity"]
+    assert start(file, *asked).wait(30) == 2
+    assert "'' is no host that can be loaded" in said(tmp_path)
+    assert "Traceback" not in said(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -528,6 +583,12 @@ def test_what_the_web_interface_asks_for_is_what_is_sent(
         ),
         (["--batch-size", "0"], "'0': expected a whole number from 1 on", 2),
         (["--request-timeout", "-1"], "expected a number above 0", 2),
+        (["--seed", "-1"], "'-1': expected a whole number from 0 on", 2),
+        (
+            ["--model", "identity", "--protocol", "grpc", "--grpc-host", "a..b:99999"],
+            "offers no gRPC there",
+            3,
+        ),
     ],
 )
 def test_what_cannot_work_is_said_at_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,6 @@ from harness.scenario import parse_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from harness.load.byhand.notebook import Notebook
     from harness.point import Load
@@ -150,3 +150,21 @@ def test_a_replay_whose_file_has_changed_ends_and_has_failed(tmp_path: Path) -> 
     (trial,) = users.trials
     assert "has changed" in trial["failure"]
     assert trial["window_start_ns"] is None
+
+
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_nothing_of_a_closed_session_goes_on() -> None:
+    load = load_of(RAMP)
+    Users(load).session.close()
+    gevent.sleep(0)
+    before = descriptors()
+    sessions = [Users(load).session for _ in range(5)]
+    gevent.sleep(0.05)  # their hearts beat
+    assert len(descriptors()) >= len(before) + 5
+    for session in sessions:
+        session.close()
+    gevent.sleep(0)
+    assert descriptors() == before

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Notebook"]
 
 TELEMETRY_S = 0.2
+FOLDERS = ("trials", "logs")
 NOTE = (
     "Sent by hand with Locust. Each load level was measured in the order in which it came up, in one window"
     " from the end of its warm-up until it was left; nothing was randomised. The server's processes were"
@@ -76,7 +77,11 @@ class Notebook:
         self._readings: list[tuple[int, str, int, float, int]] = []
         self._server = {"kind": "remote", **ask(target.http, "server")}
         _make(path)
-        self._write("running")
+        try:
+            self._write("running")
+        except BaseException:  # then it can be made again
+            _unmake(path)
+            raise
         self._telemetry = gevent.spawn(self._watch)
 
     def is_of(self, target: Target, request_timeout_s: float, seed: int) -> bool:
@@ -214,7 +219,7 @@ def _make(path: Path) -> None:
             raise UsageError(
                 "is there already", where=str(path), remedy="Give --run-dir a new or empty folder"
             )
-        for name in ("trials", "logs"):
+        for name in FOLDERS:
             (path / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFailedError(
@@ -222,3 +227,11 @@ def _make(path: Path) -> None:
             where=str(path),
             remedy="Choose another folder with --run-dir",
         ) from error
+
+
+def _unmake(path: Path) -> None:
+    """Remove what is in a run directory before anything was sealed."""
+    (path / "run.json").unlink(missing_ok=True)
+    for name in FOLDERS:
+        with contextlib.suppress(OSError):
+            (path / name).rmdir()

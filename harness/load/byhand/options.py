@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.point import ClosedLoad, OpenLoad, ShapedLoad
 from harness.scenario import parse_scenario
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 __all__ = [
     "above_zero",
     "add_options",
+    "checked",
     "closed",
+    "count_from_0",
     "count_from_1",
     "counts_from_1",
     "open_loop",
     "shaped",
+    "stepped",
 ]
 
 
@@ -54,12 +60,39 @@ def counts_from_1(text: str) -> list[int]:
     return [count_from_1(part) for part in text.split(",")]
 
 
+def count_from_0(text: str) -> int:
+    """An option's whole number from 0 on.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if text.strip().isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 on")
+
+
+def checked(values: Iterable[tuple[str, Callable[[str], Any], object]]) -> None:
+    """See that values still are what the command line would take: the web interface changes them unasked.
+
+    Args:
+        values: each with its option and what that is read with.
+
+    Raises:
+        UsageError: one of them is not.
+    """
+    for name, read, value in values:
+        try:
+            read(str(value))
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(str(error), where=name, remedy="Mend it, and start again") from None
+
+
 PRESETS = (
     ("--model", str, "cnn", "name of the model"),
     ("--batch-size", count_from_1, 1, "inferences in one request"),
     ("--request-timeout", above_zero, 30.0, "seconds after which a request has failed"),
     ("--tolerance", above_zero, 1e-4, "how far a value may lie from the reference"),
-    ("--seed", int, 7, "seeds every random choice"),
+    ("--seed", count_from_0, 7, "seeds every random choice"),
 )
 
 
@@ -69,19 +102,19 @@ def add_options(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
     Its web interface lets whoever reaches it send load anywhere, so it listens on loopback unless told else.
     """
     parser.set_defaults(web_host="127.0.0.1")
-    group = parser.add_argument_group("Triton")
+    # Not as a group: what stands in one is left out of the page.
     for name, kind, default, text in PRESETS:
-        group.add_argument(name, type=kind, default=default, help=f"{text} [{default}]")
-    group.add_argument("--protocol", choices=["http", "grpc"], default="http", help="[http]")
-    group.add_argument(
+        parser.add_argument(name, type=kind, default=default, help=f"{text} [{default}]")
+    parser.add_argument("--protocol", choices=["http", "grpc"], default="http", help="[http]")
+    parser.add_argument(
         "--grpc-host", default="", help="host:port of the gRPC endpoint [that of --host, port 8001]"
     )
-    group.add_argument(
+    parser.add_argument(
         "--reference",
         default="",
         help="reference.npz of the exported model: inputs and right answers [random inputs]",
     )
-    group.add_argument(
+    parser.add_argument(
         "--run-dir", default="", help="new folder for a run that `harness report` reads [none]"
     )
 
@@ -91,8 +124,28 @@ def closed(users: int, _: Any) -> ClosedLoad:  # noqa: ANN401 - Locust's parsed 
     return ClosedLoad(concurrency=users)
 
 
+def stepped(users: int, options: Any) -> ClosedLoad:  # noqa: ANN401 - Locust's parsed options
+    """One of the concurrencies of ``--steps``.
+
+    Raises:
+        UsageError: one of them is none, or a step takes no time.
+    """
+    given = ",".join(map(str, options.steps))
+    checked((("--steps", counts_from_1, given), ("--step-time", above_zero, options.step_time)))
+    return ClosedLoad(concurrency=users)
+
+
 def open_loop(users: int, options: Any) -> OpenLoad:  # noqa: ANN401 - Locust's parsed options
-    """An open loop at the rate of the options; the users are the cap on requests in flight."""
+    """An open loop at the rate of the options; the users are the cap on requests in flight.
+
+    Raises:
+        UsageError: it has no rate, or there are no such arrivals.
+    """
+    checked((("--rate", above_zero, options.rate),))
+    if options.arrivals not in ("poisson", "constant"):
+        raise UsageError(
+            f"{options.arrivals!r} are no arrivals", remedy="Give --arrivals poisson or constant"
+        )
     return OpenLoad(rate=options.rate, arrivals=options.arrivals, max_in_flight=users)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.load.byhand.options import above_zero, count_from_1
+from harness.load.byhand.options import above_zero, checked, count_from_0, count_from_1
 from harness.load.metadata import ask
 from harness.load.pools import Pools
 from harness.load.target import Target
@@ -40,6 +39,7 @@ class Asked:
         request_timeout_s: for one request.
         seed: seeds every random choice.
         workload: protocol and client batch size.
+        load: of one user.
         run_dir: where the run is written down; empty for nowhere.
     """
 
@@ -51,6 +51,7 @@ class Asked:
     request_timeout_s: float
     seed: int
     workload: Workload
+    load: Load
     run_dir: str
 
 
@@ -75,20 +76,20 @@ class Sent:
     seed: int
 
 
-def asked_of(host: str, options: Any) -> Asked:  # noqa: ANN401 - Locust's parsed options
+def asked_of(host: str, options: Any, load: Load) -> Asked:  # noqa: ANN401 - Locust's parsed options
     """Read Locust's options; what its web interface changed has passed no check of the command line.
 
     Raises:
         UsageError: one of them is nothing that can be sent.
     """
-    try:
-        batch_size = count_from_1(str(options.batch_size))
-        tolerance = above_zero(str(options.tolerance))
-        request_timeout_s = above_zero(str(options.request_timeout))
-    except argparse.ArgumentTypeError as error:
-        raise UsageError(
-            str(error), remedy="Mend batch size, tolerance or time-out, and start again"
-        ) from None
+    checked(
+        (
+            ("--batch-size", count_from_1, options.batch_size),
+            ("--tolerance", above_zero, options.tolerance),
+            ("--request-timeout", above_zero, options.request_timeout),
+            ("--seed", count_from_0, options.seed),
+        )
+    )
     if options.protocol not in ("http", "grpc"):
         raise UsageError(
             f"{options.protocol!r} is no protocol here", remedy="Give --protocol http or grpc"
@@ -98,10 +99,11 @@ def asked_of(host: str, options: Any) -> Asked:  # noqa: ANN401 - Locust's parse
         model=options.model,
         grpc_host=options.grpc_host,
         reference=options.reference,
-        tolerance=tolerance,
-        request_timeout_s=request_timeout_s,
+        tolerance=options.tolerance,
+        request_timeout_s=options.request_timeout,
         seed=options.seed,
-        workload=Workload(protocol=options.protocol, batch_size=batch_size),
+        workload=Workload(protocol=options.protocol, batch_size=options.batch_size),
+        load=load,
         run_dir=options.run_dir,
     )
 
@@ -131,22 +133,24 @@ def _look_for_grpc(address: str) -> None:
     try:
         if not port.isdecimal():
             raise OSError("no port")
+        host.encode("idna")  # else gevent prints a traceback of its own
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise EnvironmentFailedError(
-            f"the server offers no gRPC there ({error.strerror or error})",
+            f"the server offers no gRPC there ({reason})",
             where=address,
             remedy="Give its address with --grpc-host, or send over HTTP",
         ) from error
 
 
 def _target(asked: Asked) -> Target:
-    parts = urlsplit(asked.host if "//" in asked.host else f"//{asked.host}")
     try:
-        host, port = parts.hostname, parts.port
-    except ValueError:  # such as port 99999
-        host = port = None
-    if parts.scheme not in ("", "http") or not host:
+        parts = urlsplit(asked.host if "//" in asked.host else f"//{asked.host}")
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:  # such as port 99999, or half an IPv6 address
+        scheme, host, port = "", None, None
+    if scheme not in ("", "http") or not host:
         raise UsageError(
             f"{asked.host!r} is no host that can be loaded",
             remedy="Give --host http://127.0.0.1:8000",

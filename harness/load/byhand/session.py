@@ -130,10 +130,11 @@ class Session:
             self.dispatcher = None  # stopped by the observer, who counts what it has not sent
 
     def close(self) -> None:
-        """End the level and wait until it is written down."""
+        """End the level, and wait until it is written down; nothing can be sent in it any more."""
         self.wanted(0)
         gevent.joinall(self._observers)
         self._observers.clear()
+        self._heart.stop()
 
     def _level(self, load: Load) -> Level:
         self._levels += 1
