@@ -23,7 +23,7 @@ __all__ = ["Level", "Sending"]
 # further one: a user that fails fast would otherwise keep the generator busy with failing.
 FIRST_BACKOFF_S = 0.01
 LONGEST_BACKOFF_S = 0.5
-IDLE_NS = 1_000_000_000  # after which a connection is looked at before it is used
+IDLE_NS = 5_000_000  # after which a connection is looked at before it is used
 # What a user answers with its next request at once, as its model would: the server works as it should.
 NO_BACKOFF = (Outcome.OK, Outcome.WRONG_ANSWER, Outcome.REJECTED)
 REASONS_KEPT = 100

@@ -6,7 +6,13 @@ import errno
 
 from harness.records import Outcome
 
-__all__ = ["FailedRequestError", "grpc_outcome", "http_outcome", "socket_outcome"]
+__all__ = [
+    "FailedRequestError",
+    "answered_outcome",
+    "grpc_outcome",
+    "http_outcome",
+    "socket_outcome",
+]
 
 # What Triton's queue policy says, with HTTP 503 and gRPC UNAVAILABLE: max_queue_size, and
 # default_timeout_microseconds with the action REJECT (src/dynamic_batch_scheduler.cc).
@@ -64,6 +70,14 @@ def grpc_outcome(code: str, details: str) -> Outcome:
     if code in CLIENT_FAULTS:
         return Outcome.HTTP_4XX
     return Outcome.HTTP_5XX if code in SERVER_FAULTS else Outcome.OTHER
+
+
+def answered_outcome(code: str, details: str) -> Outcome:
+    """As :func:`grpc_outcome`, where the far end said it: its words are not of our own connection."""
+    if code != "UNAVAILABLE":
+        return grpc_outcome(code, details)
+    rejected = any(part in details for part in QUEUE_POLICY_TEXTS)
+    return Outcome.REJECTED if rejected else Outcome.HTTP_5XX
 
 
 def _unavailable(details: str) -> Outcome:

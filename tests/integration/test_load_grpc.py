@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 
 import gevent
+import grpc
 import pytest
 from tritonclient.grpc import service_pb2
 
@@ -33,6 +34,7 @@ from harness.load.links.http2_frames import (
 from harness.load.links.watchdog import Watchdog
 from harness.load.outcomes import FailedRequestError
 from harness.records import Outcome
+from tests.garbage import uncollected
 from tests.grpc_server import Call, answer, grpc_server
 
 if TYPE_CHECKING:
@@ -188,6 +190,33 @@ def test_a_server_that_is_not_live_is_not_connected_to(watchdog: Watchdog) -> No
             with pytest.raises(FailedRequestError, match="UNIMPLEMENTED"):
                 link.open(10)
             assert not link.is_open
+
+
+def test_a_server_that_takes_no_call_after_the_first_is_said_to(watchdog: Watchdog) -> None:
+    """Such as a proxy with one request a connection: that is no refused connection."""
+    with scripted(
+        lambda stream: replied(stream) + frame(GOAWAY, 0, 0, GOODBYE.pack(stream, 0))
+    ) as server:
+        link = GrpcLink(server.address, watchdog)
+        with pytest.raises(FailedRequestError, match="takes no more calls") as failed:
+            link.open(10)
+        assert failed.value.outcome is Outcome.RESET
+        assert not link.is_open
+
+
+def test_a_call_that_fails_leaves_no_garbage(watchdog: Watchdog) -> None:
+    """None is collected while load is sent, and a full queue refuses thousands a second."""
+    full = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+    with grpc_server(lambda call: call.refuse(*full)) as server:
+        link = GrpcLink(server.address, watchdog)
+        link.open(10)
+        with uncollected() as left:
+            for _ in range(100):
+                with contextlib.suppress(FailedRequestError):
+                    link.exchange(request(b"x"), (), 10)
+        assert link.connections == 1
+        link.close()
+    assert left() < 100
 
 
 def test_a_window_that_never_opens_ends_at_the_deadline(watchdog: Watchdog) -> None:

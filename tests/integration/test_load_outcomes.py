@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 
 from harness.load.driver import Driver, Target
+from harness.load.links.http_link import HttpLink
+from harness.load.links.watchdog import Watchdog
+from harness.load.outcomes import FailedRequestError
 from harness.point import ClosedLoad, Workload
 from harness.records import GeneratorHealth, Outcome
 from harness.reference import Reference, write_reference
 from tests.footprint import wait_until
+from tests.garbage import uncollected
 from tests.grpc_server import Call, GrpcServer, answer, grpc_server
 
 if TYPE_CHECKING:
@@ -80,6 +84,13 @@ def right_byte_by_byte(connection: socket.socket, x: bytes) -> None:
 
 def right_and_closing(connection: socket.socket, x: bytes) -> None:
     connection.sendall(response(x, "Connection: close\r\n"))
+    connection.close()
+
+
+def right_to_its_end(connection: socket.socket, x: bytes) -> None:
+    """A body that ends with the connection, as HTTP/1.0 has it."""
+    head, _, rest = response(x).partition(b"\r\nContent-Length: ")
+    connection.sendall(head + b"\r\nConnection: close" + rest[rest.index(b"\r\n") :])
     connection.close()
 
 
@@ -251,6 +262,7 @@ HTTP: dict[str, Behaviour] = {
     "chunked": right_in_chunks,
     "byte by byte": right_byte_by_byte,
     "closing": right_and_closing,
+    "to its end": right_to_its_end,
     "no bytes": says(response(b"")),
     "NaN": says(response(NAN)),
     "one more": lambda connection, x: connection.sendall(response(plus_one(x))),
@@ -277,7 +289,7 @@ GRPC: dict[str, Callable[[Call], bytes]] = {
     "resets midway": lambda call: call.hang_up(reset=True),
     "silent": Call.keep_silent,
 }
-RIGHT = [("http", "right"), ("http", "chunked"), ("http", "byte by byte"), ("http", "closing")]
+RIGHT = [("http", name) for name in ("right", "chunked", "byte by byte", "closing", "to its end")]
 ONLY_RAW: dict[str, tuple[Behaviour, Outcome]] = {
     "drips": (drip, Outcome.TIMEOUT),
     "no HTTP": (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), Outcome.OTHER),
@@ -304,7 +316,7 @@ def test_right_answers_in_any_form(
     assert set(samples["user"]) == set(range(USERS))
     assert (samples["scheduled_ns"] == samples["sent_ns"]).all()
     assert (samples["done_ns"] > samples["sent_ns"]).all()
-    if name != "closing":
+    if name not in ("closing", "to its end"):
         assert fared.reconnects == 0
     elif driver.name == "raw":  # tritonclient connects again without telling
         assert fared.reconnects >= len(samples) - 3 * USERS
@@ -379,3 +391,22 @@ def test_a_server_that_comes_back_is_used_again(
         later, fared = driver.collect(start, time.monotonic_ns())
     assert set(later["outcome"][-10:]) == {Outcome.OK}
     assert fared.reconnects == 0, "once all were connected again"
+
+
+def test_a_request_that_fails_leaves_no_garbage() -> None:
+    server, watchdog = FakeServer(hang_up), Watchdog()
+    link = HttpLink(server.address, watchdog)
+
+    def fail(times: int) -> None:
+        for _ in range(times):
+            link.open(PATIENCE_S)
+            with contextlib.suppress(FailedRequestError):
+                link.exchange(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n1234", (), PATIENCE_S)
+
+    fail(1)  # the first one imports something
+    with uncollected() as left:
+        fail(100)
+    server.listener.close()
+    watchdog.close()
+    assert link.connections == 101
+    assert left() < 100

@@ -400,6 +400,14 @@ def test_no_frames_raise_anything_else(said: bytes, once: bool) -> None:
         ({"grpc-status": "9" * 5000}, Outcome.HTTP_5XX, "UNKNOWN"),
         ({":status": "401"}, Outcome.HTTP_4XX, "UNAUTHENTICATED: HTTP status '401'"),
         ({":status": "503"}, Outcome.HTTP_5XX, "UNAVAILABLE: HTTP status '503'"),
+        ({":status": "404"}, Outcome.HTTP_4XX, "UNIMPLEMENTED: HTTP status '404'"),
+        ({":status": "413"}, Outcome.HTTP_4XX, "UNKNOWN: HTTP status '413'"),
+        # The words of a proxy on its own connection to the server.
+        (
+            {"grpc-status": "14", "grpc-message": "connect: Connection refused"},
+            Outcome.HTTP_5XX,
+            "UNAVAILABLE: connect",
+        ),
         ({":status": "200"}, Outcome.HTTP_5XX, "UNKNOWN: HTTP status '200'"),
     ],
 )
@@ -410,6 +418,14 @@ def test_a_status_says_what_became_of_it(
         _message(Call(1, 0, head=fields, trailers=fields, ended=True), OPEN)
     assert failed.value.outcome is outcome
     assert said in failed.value.reason
+
+
+def test_a_status_may_come_before_trailers_that_have_none() -> None:
+    """As nginx sends it with ``add_trailer``."""
+    head = {":status": "200", "grpc-status": "14", "grpc-message": "Exceeds maximum queue size"}
+    with pytest.raises(FailedRequestError) as failed:
+        _message(Call(1, 0, head=head, trailers={"x": "y"}, ended=True), OPEN)
+    assert failed.value.outcome is Outcome.REJECTED
 
 
 @pytest.mark.parametrize(
@@ -438,6 +454,24 @@ def test_the_same_headers_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(speaker, "_decoder", None)
     for _ in range(2):
         assert speaker.call(REQUEST, b"?").trailers is first.trailers
+
+
+def test_headers_that_are_never_the_same_do_not_fill_the_memory_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dated(stream: int) -> bytes:
+        head = header_block([(":status", "200"), ("date", str(stream))])
+        return frame(HEADERS, END_HEADERS, stream, head) + answer(stream)
+
+    streams = range(1, 3 * http2.BLOCKS_KEPT, 2)
+    speaker = Http2(
+        cast("Connection", Wire(GREETING, *map(dated, streams), answer(streams[-1] + 2)))
+    )
+    for _ in streams:
+        speaker.call(REQUEST, b"?")
+    assert 0 < len(speaker._meanings) <= http2.BLOCKS_KEPT
+    monkeypatch.setattr(speaker, "_decoder", None)
+    assert speaker.call(REQUEST, b"?").body == BODY
 
 
 def test_a_header_block_needs_no_table() -> None:

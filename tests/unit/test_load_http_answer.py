@@ -111,6 +111,15 @@ def test_what_a_head_says() -> None:
     assert parse_head(b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked").length is None
     assert parse_head(b"HTTP/1.1 200\r\nConnection: close\r\nContent-Length: 0").close
     assert parse_head(b"HTTP/1.0 200 OK\r\nContent-Length: 0").close
+    assert not parse_head(b"HTTP/1.0 200\r\nConnection: Keep-Alive\r\nContent-Length: 0").close
+    to_its_end = parse_head(b"HTTP/1.0 503 Service Unavailable")
+    assert (to_its_end.length, to_its_end.chunked, to_its_end.close) == (None, False, True)
+
+
+def test_a_header_may_come_twice_if_it_is_a_list() -> None:
+    head = (HEAD % (5, 9)) + b"\r\nSet-Cookie: A=1\r\nset-cookie: B=2\r\nConnection: x"
+    assert not parse_head(head).close
+    assert parse_head(head + b"\r\nConnection: Close").close
 
 
 @given(st.binary(max_size=300))

@@ -6,6 +6,7 @@ Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md of grpc/grpc); status codes of goog
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -19,11 +20,11 @@ from harness.load.links.connection import Connection
 from harness.load.links.http2 import Call, Http2
 from harness.load.links.http2_frames import header_block
 from harness.load.links.http_answer import malformed
-from harness.load.outcomes import FailedRequestError, grpc_outcome
+from harness.load.outcomes import FailedRequestError, answered_outcome, grpc_outcome, http_outcome
 from harness.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
 
     from harness.load.links.watchdog import Watchdog
 
@@ -128,6 +129,9 @@ class GrpcLink:
         except BaseException:
             self.close()
             raise
+        if self._http2 is None:
+            reason = "the server takes no more calls on a connection that was just opened (GOAWAY)"
+            raise FailedRequestError(Outcome.RESET, reason)
 
     def close(self) -> None:
         """Close the connection; the next exchange needs :meth:`open` first."""
@@ -166,6 +170,7 @@ class GrpcLink:
     def _unary(self, block: bytes, message: bytes, timeout_s: float) -> bytes:
         connection = self._connection
         connection.within(timeout_s)
+        failure: BaseException | None = None
         try:
             http2 = self._http2
             if http2 is None:
@@ -184,6 +189,7 @@ class GrpcLink:
             raise failure from error
         finally:
             connection.deadline_ns = 0
+            failure = None  # it holds this frame, and no garbage is collected while load is sent
 
 
 class _RefusedError(FailedRequestError):
@@ -192,7 +198,7 @@ class _RefusedError(FailedRequestError):
 
 def _message(call: Call, access: Access) -> bytes:
     """The message of a response with the status OK."""
-    if call.trailers.get("grpc-status") != "0":
+    if _said(call).get("grpc-status") != "0":
         raise _failed(call, access)
     body = call.body
     if len(body) < PREFIX.size or PREFIX.unpack_from(body) != (0, len(body) - PREFIX.size):
@@ -200,16 +206,24 @@ def _message(call: Call, access: Access) -> bytes:
     return body[PREFIX.size :]
 
 
+def _said(call: Call) -> Mapping[str, str]:
+    """The headers with the status: a proxy that adds trailers of its own sends a refusal's before them."""
+    return call.trailers if "grpc-status" in call.trailers else call.head
+
+
 def _failed(call: Call, access: Access) -> FailedRequestError:
-    number = call.trailers.get("grpc-status")
+    said = _said(call)
+    number = said.get("grpc-status")
     if number is not None:
         name = STATUS.get(number, "UNKNOWN")
-        details = access.redacted(unquote(call.trailers.get("grpc-message", "")))
+        details = access.redacted(unquote(said.get("grpc-message", "")))
+        outcome = answered_outcome(name, details)
     else:
         http = call.head.get(":status", "")
         name = STATUS_OF_HTTP.get(http, "UNKNOWN")
         details = f"HTTP status {http[:10]!r} and no status of gRPC"
-    outcome = grpc_outcome(name, details)
+        known = re.fullmatch("[45][0-9]{2}", http)
+        outcome = http_outcome(int(http), "") if known else grpc_outcome(name, details)
     orderly = outcome in (Outcome.REJECTED, Outcome.HTTP_4XX, Outcome.HTTP_5XX)
     kind = _RefusedError if orderly else FailedRequestError
     return kind(outcome, f"gRPC {name}: {details[:LONGEST_DETAILS]}")

@@ -268,7 +268,9 @@ class Http2:
         except hpack.HPACKError as error:
             # Its text may hold what we sent ourselves, secrets included.
             raise malformed(f"headers that cannot be read ({type(error).__name__})") from error
-        if len(self._meanings) < BLOCKS_KEPT and len(block) <= LONGEST_KEPT:
+        if len(block) <= LONGEST_KEPT:
+            if len(self._meanings) >= BLOCKS_KEPT:  # such as with a date in each
+                self._meanings.clear()
             self._meanings[block] = fields
         return fields
 

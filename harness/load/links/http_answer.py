@@ -31,6 +31,7 @@ __all__ = [
 LARGEST_HEAD = 64 * 1024
 LARGEST_BODY = 256 * 2**20
 LARGEST_JSON_HEADER = 2**20  # before the tensors' bytes; some are kept
+UNIQUE = {b"content-length", b"transfer-encoding", b"inference-header-content-length"}
 HEAD_END = b"\r\n\r\n"
 
 
@@ -39,13 +40,15 @@ class Head:
     """What the head of a response says.
 
     Attributes:
-        length: of the body in bytes; ``None`` where it is chunked.
+        length: of the body in bytes; ``None`` where it is chunked, or ends with the connection.
+        chunked: whether it comes in chunks.
         json_length: of the JSON header that a binary body begins with; ``None`` where all is JSON.
         close: the server closes the connection after it.
     """
 
     status: int
     length: int | None
+    chunked: bool
     json_length: int | None
     close: bool
 
@@ -72,20 +75,23 @@ def parse_head(head: bytes) -> Head:
         name, value = name.lower(), value.strip()
         if not colon or not name or name != name.strip():
             raise malformed(f"header line {line[:40]!r}")
-        if fields.setdefault(name, value) != value:
+        before = fields.setdefault(name, value)
+        if before != value and name in UNIQUE:
             raise malformed(f"two different values of {name.decode(errors='replace')}")
+        if before != value:  # a list, such as of cookies (RFC 9110, section 5.3)
+            fields[name] = before + b", " + value
     coding = fields.get(b"transfer-encoding", b"").lower()
     if coding not in (b"", b"chunked"):
         raise malformed(f"transfer coding {coding[:40]!r}")
+    tokens = {token.strip() for token in fields.get(b"connection", b"").lower().split(b",")}
+    close = b"close" in tokens or (match[1] == b"0" and b"keep-alive" not in tokens)
     length = None if coding else _number(fields, b"content-length")
-    if length is None and not coding:
+    if length is None and not coding and not close:
         raise malformed("neither a length nor chunks")
     if length is not None and length > LARGEST_BODY:
         raise malformed(f"{length} bytes announced, more than {LARGEST_BODY}")
-    connection = fields.get(b"connection", b"").lower()
-    close = connection == b"close" or (match[1] == b"0" and connection != b"keep-alive")
     json_length = _number(fields, b"inference-header-content-length")
-    return Head(int(match[2]), length, json_length, close)
+    return Head(int(match[2]), length, bool(coding), json_length, close)
 
 
 def _number(fields: dict[bytes, bytes], name: bytes) -> int | None:

@@ -84,6 +84,7 @@ class HttpLink:
         """
         connection = self._connection
         connection.within(timeout_s)
+        failure: BaseException | None = None
         try:
             connection.send(request)
             data = connection.receive()
@@ -100,6 +101,7 @@ class HttpLink:
             raise failure from error
         finally:
             connection.deadline_ns = 0
+            failure = None  # it holds this frame, and no garbage is collected while load is sent
         return data
 
     def _receive_rest(self, first: bytes) -> bytes:
@@ -108,8 +110,10 @@ class HttpLink:
         end = response.until(HEAD_END, 0)
         head = parse_head(bytes(response.data[:end]))
         start = end + len(HEAD_END)
-        if head.length is None:
+        if head.chunked:
             whole = bytes(response.data[:start]) + response.chunks(start)
+        elif head.length is None:
+            whole = response.to_end()
         else:
             response.at_least(start + head.length)
             if len(response.data) > start + head.length:
@@ -132,12 +136,21 @@ class _Response:
 
     def grow(self) -> None:
         """Read what has come."""
-        piece = self._more()
-        if not piece:
+        if not self._more_came():
             raise FailedRequestError(Outcome.RESET, "the server closed the connection midway")
+
+    def _more_came(self) -> bool:
+        piece = self._more()
         self.data += piece
         if len(self.data) > LARGEST_BODY + 2 * LARGEST_HEAD:
             raise malformed(f"more than {LARGEST_BODY} bytes")
+        return bool(piece)
+
+    def to_end(self) -> bytes:
+        """Read until the server closes the connection (RFC 9112, section 6.3)."""
+        while self._more_came():
+            pass
+        return bytes(self.data)
 
     def at_least(self, size: int) -> None:
         """Read until ``size`` bytes are there."""

@@ -141,6 +141,16 @@ class TritonHttpLink:
             self._client.close()
             self._client = None
 
+    def _closed_by(self, failed: FailedRequestError) -> FailedRequestError:
+        """Close the connection unless the server refused orderly.
+
+        The error is kept in no variable of a frame that it holds itself: no garbage is collected while
+        load is sent.
+        """
+        if failed.outcome not in KEPT:
+            self.close()
+        return failed
+
     def drop_if_stale(self) -> None:
         """Nothing to do: the client notices a closed connection by itself."""
 
@@ -161,10 +171,7 @@ class TritonHttpLink:
                 self._model, request[0], outputs=request[1], headers=dict(self._headers)
             )
         except Exception as error:
-            failed = _http_failed(error)
-            if failed.outcome not in KEPT:
-                self.close()
-            raise failed from error
+            raise self._closed_by(_http_failed(error)) from error
         except BaseException:
             self.close()
             raise
@@ -246,6 +253,16 @@ class TritonGrpcLink:
             self._client.close()
             self._client = None
 
+    def _closed_by(self, failed: FailedRequestError) -> FailedRequestError:
+        """Close the connection unless the server refused orderly.
+
+        The error is kept in no variable of a frame that it holds itself: no garbage is collected while
+        load is sent.
+        """
+        if failed.outcome not in KEPT:
+            self.close()
+        return failed
+
     def drop_if_stale(self) -> None:
         """Nothing to do: the channel notices a closed connection by itself."""
 
@@ -267,10 +284,7 @@ class TritonGrpcLink:
                 headers=self._headers,
             )
         except InferenceServerException as error:
-            failed = _grpc_failed(error)
-            if failed.outcome not in KEPT:
-                self.close()
-            raise failed from error
+            raise self._closed_by(_grpc_failed(error)) from error
         except BaseException:
             self.close()
             raise
