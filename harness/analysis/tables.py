@@ -162,5 +162,7 @@ def _open_loop(result: PointResult) -> dict[str, object]:
     }
     for q, percentile in result.service_percentiles.items():
         known = percentile.interval_ms if arrivals else None
-        row[f"service_ms_p{q * 100:g}"] = known.estimate if known else None
+        name = f"service_ms_p{q * 100:g}"
+        row[name] = known.estimate if known else None
+        row |= {f"{name}_{side}": known and getattr(known, side) for side in ("low", "high")}
     return row

@@ -14,6 +14,7 @@ from harness.analysis.samples import cut
 from harness.analysis.usage import GENERATOR, HOST, SERVER, Usage, usage
 from harness.point import ClosedLoad
 from harness.records import Outcome
+from harness.statistics.counts import quantile_is_supported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -203,7 +204,10 @@ def trial_row(trial: TrialMeasures) -> dict[str, object]:
     wrong = trial.failures.get(Outcome.WRONG_ANSWER, 0)
     latency, open_loop = trial.latency_ms, not isinstance(record.point.load, ClosedLoad)
     p50, p99 = (
-        np.quantile(latency, [0.5, 0.99], method="inverted_cdf") if len(latency) else (None, None)
+        np.quantile(latency, q, method="inverted_cdf")
+        if quantile_is_supported(q, len(latency))
+        else None
+        for q in (0.5, 0.99)
     )
     return {
         "trial": record.index,

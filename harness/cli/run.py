@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -171,7 +172,9 @@ def _show(bar: Bar, task: TaskID, progress: Progress) -> None:
     record = progress.trial
     last = f"{record.point.key}: "
     if record.failure is None:
-        last += f"{progress.throughput:,.0f} inferences/s, p99 {progress.p99_ms:.1f} ms"
+        last += f"{progress.throughput:,.0f} inferences/s"
+        if not math.isnan(progress.p99_ms):  # enough right answers
+            last += f", p99 {progress.p99_ms:.1f} ms"
     else:
         last += "failed"
     bar.update(

@@ -182,10 +182,8 @@ def _cells(
     for percentile in result.percentiles.values():
         if percentile.interval_ms is None:
             yield Cell(percentile.text if percentile.samples else NONE, order=math.inf)
-        elif percentile.q == 0.99:
-            yield _estimate(percentile.interval_ms)
         else:
-            yield _plain(percentile.interval_ms.estimate)
+            yield _estimate(percentile.interval_ms)
     parts = result.breakdown
     yield _plain(parts.queue_ms if parts else None)
     yield _plain(parts.compute_infer_ms if parts else None)
@@ -249,7 +247,7 @@ def open_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
         )
         rows.append(
             (
-                f"{result.point.workload.label}: {cast.name(result.point.configuration)}",
+                _name(result, cast),
                 ARRIVALS[load.arrivals],
                 number(load.rate),
                 number(arrivals.due_rps),
@@ -258,19 +256,33 @@ def open_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
                 number(arrivals.unsent),
                 number(arrivals.late),
                 number(arrivals.slip_p99_ms),
-                number(response.estimate if response else None),
-                number(service.estimate if service else None),
+                _with_bounds(response),
+                _with_bounds(service),
                 "reached" if arrivals.capped else "not reached",
             )
         )
     return rows
 
 
+def _name(result: PointResult, cast: Cast) -> str:
+    """A point's workload and configuration, with the mark of a doubtful one."""
+    mark = "" if result.valid else "○ "
+    return f"{mark}{result.point.workload.label}: {cast.name(result.point.configuration)}"
+
+
+def _with_bounds(interval: Interval | None) -> str:
+    if interval is None:
+        return NONE
+    said = bounds(interval)
+    estimate = number(interval.estimate)
+    return estimate if said == NONE else f"{estimate} ({said})"
+
+
 def failure_rows(analysis: Analysis, cast: Cast) -> list[tuple[str, ...]]:
     """For each point and kind of failure how many, and how long they took: all of them."""
     return [
         (
-            f"{result.point.workload.label}: {cast.name(result.point.configuration)}",
+            _name(result, cast),
             level_text(result.point),
             OUTCOME_LABELS[kind],
             number(count),

@@ -119,6 +119,8 @@ def test_an_unsupported_percentile_is_an_empty_cell(tmp_path: Path) -> None:
     assert pd.isna(row["latency_ms_p99"])
     assert pd.isna(row["latency_ms_p99_low"])
     assert row["latency_ms_p90"] > 0
+    assert analysis.trials["latency_ms_p99"].isna().all()
+    assert analysis.trials["latency_ms_p50"].notna().all()
 
 
 def test_every_trial_has_a_row_sentinels_too(analysis: Analysis) -> None:

@@ -233,7 +233,7 @@ def test_an_open_load_shows_what_became_of_it(mixed: Analysis, html: str) -> Non
     )
     lines = check(render_page(replace(mixed, results=results))).lines
     (row,) = [line for line in lines if "| Poisson | 400 | 399 | 350 | 340 | 37 |" in line]
-    assert row.startswith("| gRPC, client batch 1: 1 instance, no dynamic batching |")
+    assert row.startswith("| ○ gRPC, client batch 1: 1 instance, no dynamic batching |")
     assert row.endswith("| reached")
     assert "waiting to send" in lines
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.records import Outcome
+from harness.statistics.counts import quantile_is_supported, samples_needed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,9 +29,9 @@ def tell(level: Level, samples: npt.NDArray[np.void], window: tuple[int, int]) -
         log.warning("%s: %d times %s", name, times, reason)
     if len(right) and window[1] > window[0]:
         took_ms = (right["done_ns"] - right["scheduled_ns"]) / 1e6
-        p50, p99 = np.percentile(took_ms, [50, 99])
+        p50, p99 = (_percentile(took_ms, q) for q in (0.5, 0.99))
         log.info(
-            "%s: %.0f inferences per second, p50 %.2f ms, p99 %.2f ms; %d of %d requests failed",
+            "%s: %.0f inferences per second, p50 %s, p99 %s; %d of %d requests failed",
             name,
             right["batch"].sum() / (window[1] - window[0]) * 1e9,
             p50,
@@ -38,3 +39,9 @@ def tell(level: Level, samples: npt.NDArray[np.void], window: tuple[int, int]) -
             len(ended) - len(right),
             len(ended),
         )
+
+
+def _percentile(took_ms: npt.NDArray[np.float64], q: float) -> str:
+    if not quantile_is_supported(q, len(took_ms)):
+        return f"needs {samples_needed(q)} right answers"
+    return f"{np.percentile(took_ms, 100 * q):.2f} ms"
