@@ -9,7 +9,7 @@ does not drain between later levels, and the difference of the statistics covers
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ import numpy as np
 
 from harness.alone import Alone
 from harness.errors import EnvironmentFailedError
-from harness.interrupt import heed
 from harness.load.driver import Driver
 from harness.records import SAMPLE_DTYPE, TrialRecord
 from harness.repository.configuration import (
@@ -40,8 +39,8 @@ from harness.servers.staging import staged
 from harness.servers.start import serving
 from harness.servers.watch import Watch
 from harness.snapshot import require_growth
-from harness.statistics.truncation import mser5
 from harness.targets import as_served, model_target, target_of
+from harness.window import let_pass, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from harness.point import Load, ServerConfiguration
+    from harness.point import ServerConfiguration
     from harness.repository.exported import ExportedModel
     from harness.scenario import Scenario
     from harness.servers.remote.reading import HttpReading
@@ -58,14 +57,6 @@ if TYPE_CHECKING:
     from harness.sweep import PlannedTrial
 
 __all__ = ["Bench", "Measured", "open_bench"]
-
-# How often the server and the generator are looked at while a window passes, in seconds.
-WATCH_INTERVAL_S = 0.2
-# How often the warm-up is judged, in seconds.
-SETTLE_INTERVAL_S = 0.1
-# How often one looks whether a shape that has come to its end is answered, and for how long at most.
-SETTLE_NS = 10_000_000
-TAIL_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -93,6 +84,7 @@ class Bench:
         refused: configurations that the server would not take, by key, with the reason; it outlives the
             bench, so that none is tried on every pass.
         latest: the statistics after the last window of the current configuration.
+        asked: the key of the configuration that the server was asked to take for the latest trial.
     """
 
     scenario: Scenario
@@ -108,6 +100,7 @@ class Bench:
     requested: dict[str, Any] = field(default_factory=dict)
     effective: dict[str, Any] | None = None
     latest: Snapshot | None = None
+    asked: str | None = None
 
     def __post_init__(self) -> None:
         """Begin to know how long requests take."""
@@ -131,7 +124,8 @@ class Bench:
         like = self.models[model].configuration
         self._aim(None)
         timeout_s = self.scenario.server.ready_timeout_s
-        configuration = probe_configuration(like, sleep_us=sleep_us)
+        largest = max(self.scenario.sweep.batch_size)
+        configuration = probe_configuration(like, sleep_us=sleep_us, largest_batch=largest)
         # A repository that is not ours does not hold it.
         files = probe_files() if self.scenario.server.kind == "remote" else None
         self.watch.release()
@@ -154,6 +148,7 @@ class Bench:
         started = datetime.now(UTC)
         seen: dict[str, Any] = {}
         samples = np.empty(0, dtype=SAMPLE_DTYPE)
+        self.asked = None
         try:
             self._configure(trial.point.configuration)
             samples = self._load(trial, seen)
@@ -163,6 +158,8 @@ class Bench:
             seen["failure"] = refused or self.confirmed_failure() or str(error)
             seen["failure_ns"] = self.watch.noticed_ns or caught_ns
             self.current = None  # a server that came back has another configuration
+            if "level_start_ns" in seen:
+                samples = self._samples_up_to(caught_ns, seen["level_start_ns"])
         record = TrialRecord(
             index=index,
             pass_index=trial.pass_index,
@@ -178,6 +175,13 @@ class Bench:
         self.telemetry.refresh()  # usage at the window's end is interpolated between two readings
         self.metrics.refresh()
         return Measured(record, samples, self.telemetry.drain(), self.metrics.drain())
+
+    def _samples_up_to(self, end_ns: int, start_ns: int) -> npt.NDArray[np.void]:
+        """What was recorded of a trial that broke, where the generator can still tell."""
+        if self.driver.failure() is None:
+            with suppress(EnvironmentFailedError):
+                return self.driver.collect(start_ns, end_ns)[0]
+        return np.empty(0, dtype=SAMPLE_DTYPE)
 
     def _silences(self, since_ns: int | None) -> tuple[str, ...]:
         """What is to be known of a server that was silent for a while since the level began."""
@@ -199,6 +203,7 @@ class Bench:
             raise EnvironmentFailedError(self.refused[configuration.key])
         timeout_s = self.scenario.server.ready_timeout_s
         self.watch.release()
+        self.asked = configuration.key
         try:
             self.control.load(model.name, self.requested, deadline_s=timeout_s)
             self.effective = self.control.effective_configuration(model.name)
@@ -239,12 +244,15 @@ class Bench:
         self._alone.require_fit(point)
         self.driver.level(point.workload, point.load, request_timeout_s=measure.request_timeout_s)
         seen["level_start_ns"] = time.monotonic_ns()
-        seen["warmup_reason"] = self._settle()
+        seen["warmup_reason"] = settle(self.driver, measure, self._check)
         first = self._snapshot(model)
         if first and self.latest:
             require_growth(self.latest, first)
         start_ns = seen["window_start_ns"] = first.edge_ns if first else time.monotonic_ns()
-        self._pass(point.load, start_ns, seen)
+        let_pass(
+            *(self.driver, point.load, measure.window_s, start_ns, self._check),
+            lambda shape_ns: seen.update(shape_start_ns=shape_ns),
+        )
         last = self._snapshot(model)
         end_ns = seen["window_end_ns"] = last.edge_ns if last else time.monotonic_ns()
         if first and last:
@@ -262,40 +270,6 @@ class Bench:
     def _snapshot(self, model: str) -> Snapshot | None:
         """The server's statistics now; ``None`` of a server that keeps none."""
         return self.control.snapshot(model) if self.server.offers.statistics else None
-
-    def _pass(self, load: Load, start_ns: int, seen: dict[str, Any]) -> None:
-        """Let the window pass: as long as the scenario or the load says, or until a shape is answered."""
-        if load.kind != "shaped":
-            window_s = load.duration_s or self.scenario.measure.window_s
-            self._watch(start_ns + round(window_s * 1e9))
-            return
-        seen["shape_start_ns"] = start_ns = self.driver.launch()
-        end_ns = start_ns + round(load.duration_s * 1e9)
-        self._watch(end_ns)
-        while self.driver.left() and time.monotonic_ns() < end_ns + TAIL_NS:
-            self._watch(time.monotonic_ns() + SETTLE_NS)
-
-    def _settle(self) -> str:
-        """Wait until the warm-up has passed, and say how that was judged."""
-        measure = self.scenario.measure
-        start = time.monotonic()
-        time.sleep(measure.warmup_min_s)
-        while True:
-            truncation = mser5(self.driver.latencies())
-            elapsed_s = time.monotonic() - start
-            self._check()
-            if truncation.settled:
-                return f"{elapsed_s:.2f} s, {truncation.reason}"
-            if elapsed_s >= measure.warmup_max_s:
-                return f"{elapsed_s:.2f} s, the longest allowed; {truncation.reason}"
-            time.sleep(SETTLE_INTERVAL_S)
-
-    def _watch(self, end_ns: int) -> None:
-        """Let the window pass; a server or generator that dies in it ends it."""
-        while (left_s := (end_ns - time.monotonic_ns()) / 1e9) > 0:
-            time.sleep(min(left_s, WATCH_INTERVAL_S))
-            heed()
-            self._check()
 
     def _check(self) -> None:
         if (failure := self.failure()) is not None:

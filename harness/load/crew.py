@@ -60,7 +60,12 @@ class Crew:
 
         Raises:
             EnvironmentFailedError: they are not so far within ``timeout_s``.
+            UsageError: the file of a replay is no longer what it was.
         """
+        if (
+            level.load.kind == "shaped"
+        ):  # before anything is sent: to read a long replay takes seconds
+            level.course = times_of(level.load, level.seed)
         self._spawn(level.users)
         self._change(level)
         if not level.all_begun.wait(timeout_s):
@@ -80,14 +85,12 @@ class Crew:
 
         Raises:
             EnvironmentFailedError: the level has none, or is over.
-            UsageError: the file of a replay is no longer what it was.
         """
         level = self.level
-        if level is None or level.load.kind != "shaped" or self._dispatcher is None:
+        if level is None or level.course is None or self._dispatcher is None:
             raise EnvironmentFailedError("no load with a shape is being sent")
-        times = times_of(level.load, level.seed)
         start_ns = time.monotonic_ns()
-        self._dispatcher.follow(Schedule(times, start_ns))
+        self._dispatcher.follow(Schedule(level.course, start_ns))
         return start_ns
 
     def left(self) -> int:

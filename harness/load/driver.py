@@ -135,7 +135,8 @@ class Driver:
             request_timeout_s: for one request.
 
         Raises:
-            UsageError: the model or the server does not take it.
+            UsageError: the model or the server does not take it, or the file of a replay is no longer what
+                it was.
             EnvironmentFailedError: the users cannot send.
         """
         replayed = load.path if load.kind == "shaped" else None
@@ -156,7 +157,7 @@ class Driver:
             When it began, CLOCK_MONOTONIC in ns.
 
         Raises:
-            UsageError: the file of a replay is no longer what it was.
+            EnvironmentFailedError: the level has none, or is over.
         """
         reply, _ = self._ask("launch", {}, ANSWER_S)
         return int(reply["start_ns"])

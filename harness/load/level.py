@@ -13,6 +13,7 @@ from harness.load.recorder import Recorder
 from harness.records import Outcome
 
 if TYPE_CHECKING:
+    from harness.load.arrivals import Times
     from harness.load.dispatcher import Dispatcher
     from harness.load.senders import Link, Pool
     from harness.point import Load, Workload
@@ -47,6 +48,7 @@ class Level:
         flying: by user, when the request in flight was sent; users without one are not in it.
         reasons: how often each reason of a failure came up, for the log.
         seed: of its random choices.
+        course: when the requests of a shape are due; ``None`` of any other load.
         all_begun: set once each user is connected and about to send.
         opened: of an open loop, the dispatcher of its requests once there is one.
         over: set when another level, or none, has begun.
@@ -71,6 +73,7 @@ class Level:
         self.flying: dict[int, int] = {}
         self.reasons: dict[str, int] = {}
         self.seed = seed
+        self.course: Times | None = None
         self.all_begun = Event()
         self.opened: AsyncResult[Dispatcher | None] = AsyncResult()
         self.over = Event()

@@ -110,6 +110,8 @@ def test_memory_is_bounded_while_nobody_drains(monkeypatch: pytest.MonkeyPatch) 
     with Telemetry(0.001) as telemetry:
         telemetry.start(list)
         telemetry.refresh()
-        first_ns = min(row[0] for row in telemetry._readings)
-        wait_until(lambda: len(telemetry._readings) == 20 and telemetry._readings[0][0] > first_ns)
-        assert len(telemetry.drain()) == 20
+        began_ns = time.monotonic_ns()
+        wait_until(lambda: telemetry._readings.pace > 4)
+        rows = telemetry.drain()
+    assert len(rows) <= 20
+    assert rows[0][0] < began_ns + 1e9  # none of the beginning is lost

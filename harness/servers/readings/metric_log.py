@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Protocol, Self
+
+from harness.servers.readings.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,7 @@ MetricReading = tuple[int, str, str, str, float]  # harness.records.METRIC_COLUM
 INTERVAL_S = 0.25
 LARGEST_SHARE = 0.05  # of one core, that reading a source may cost
 PAUSE_S = 2.0  # until a source that failed is tried again
-MOST_READINGS = 500_000  # kept while nobody drains: the oldest go first
+MOST_READINGS = 500_000  # kept while nobody drains
 PATIENCE_S = 0.3  # for a last reading at a window's end, and for a thread to end
 
 
@@ -47,7 +48,7 @@ class MetricLog:
 
     def __init__(self, interval_s: float = INTERVAL_S) -> None:
         self._interval_s = interval_s
-        self._readings: deque[MetricReading] = deque(maxlen=MOST_READINGS)
+        self._readings: Kept[MetricReading] = Kept(MOST_READINGS, lambda row: row[1:4])
         self._readers: list[_Reader] = []
 
     def __enter__(self) -> Self:
@@ -72,7 +73,7 @@ class MetricLog:
 
     def drain(self) -> list[MetricReading]:
         """The readings since the last call: rows of (time_ns, source, name, labels, value)."""
-        return [self._readings.popleft() for _ in range(len(self._readings))]
+        return self._readings.drain()
 
     def stop(self) -> None:
         """End the threads; what was read can still be drained."""
@@ -86,7 +87,7 @@ class MetricLog:
 class _Reader(threading.Thread):
     """The thread of one source."""
 
-    def __init__(self, source: Source, interval_s: float, readings: deque[MetricReading]) -> None:
+    def __init__(self, source: Source, interval_s: float, readings: Kept[MetricReading]) -> None:
         super().__init__(name=f"metrics of {source.name}", daemon=True)
         self.answered = threading.Event()
         self._source = source
@@ -114,7 +115,9 @@ class _Reader(threading.Thread):
             self._wake.clear()
             rest_s = self._read()
             self.answered.set()
-            pause_s = self._interval_s if self._known else max(PAUSE_S, self._interval_s)
+            pause_s = self._interval_s * self._readings.pace
+            if not self._known:
+                pause_s = max(PAUSE_S, pause_s)
             self._wake.wait(max(pause_s, rest_s))
 
     def _read(self) -> float:

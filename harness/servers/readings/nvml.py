@@ -1,4 +1,4 @@
-"""GPUs of this machine by NVIDIA's own library, where ``pynvml`` (``nvidia-ml-py``) is installed.
+"""GPUs of this machine by NVIDIA's own library, which comes with the driver; ``pynvml`` finds it.
 
 Triton tells most of it too; NVML's energy counter is finer in time. Neither is required.
 """

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Self
 
 import psutil
+
+from harness.servers.readings.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ __all__ = ["Reading", "Telemetry"]
 Reading = tuple[int, str, int, float, int]  # harness.records.TELEMETRY_COLUMNS
 
 LISTING_S = 0.25  # between two looks for new processes: a look reads all of /proc
-MOST_READINGS = 1_000_000  # kept while nobody drains: the oldest go first
+MOST_READINGS = 1_000_000  # kept while nobody drains
 NOT_BUSY = ("idle", "iowait", "steal", "guest", "guest_nice")  # a guest's time is in user's already
 
 
@@ -33,7 +34,7 @@ class Telemetry:
 
     def __init__(self, interval_s: float = 0.1) -> None:
         self._interval_s = interval_s
-        self._readings: deque[Reading] = deque(maxlen=MOST_READINGS)
+        self._readings: Kept[Reading] = Kept(MOST_READINGS, lambda row: row[1:3])
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -59,7 +60,7 @@ class Telemetry:
 
     def drain(self) -> list[Reading]:
         """The readings since the last call: rows of (time_ns, role, pid, cpu_s, rss_bytes)."""
-        return [self._readings.popleft() for _ in range(len(self._readings))]
+        return self._readings.drain()
 
     def refresh(self, timeout_s: float = 1.0) -> None:
         """Look for processes and read them now: they may have changed, or a window has just ended."""
@@ -91,7 +92,8 @@ class Telemetry:
                 return
             # A late reading does not make the following ones hurry.
             now = time.monotonic()
-            next_at = now + self._interval_s if asked else max(next_at + self._interval_s, now)
+            interval_s = self._interval_s * self._readings.pace
+            next_at = now + interval_s if asked else max(next_at + interval_s, now)
             self._wake.wait(next_at - now)
 
     def _list(self, processes: Callable[[], Sequence[tuple[str, int]]]) -> None:
@@ -111,7 +113,7 @@ class Telemetry:
 
     def _read(self) -> bool:
         """Read once; return whether a process has gone since it was listed."""
-        gone = []
+        gone, read = [], list[Reading]()
         for pid, (role, process) in self._listed.items():
             try:
                 with process.oneshot():
@@ -120,16 +122,15 @@ class Telemetry:
             except (psutil.Error, OSError):
                 gone.append(pid)
                 continue
-            self._readings.append(
-                (time.monotonic_ns(), role, pid, times.user + times.system, memory)
-            )
+            read.append((time.monotonic_ns(), role, pid, times.user + times.system, memory))
         for pid in gone:
             del self._listed[pid]
         try:
             host = psutil.cpu_times()
             busy = sum(value for name, value in host._asdict().items() if name not in NOT_BUSY)
             memory = psutil.virtual_memory().used
+            read.append((time.monotonic_ns(), "host", 0, busy, memory))
         except (psutil.Error, OSError):
-            return bool(gone)
-        self._readings.append((time.monotonic_ns(), "host", 0, busy, memory))
+            pass
+        self._readings.extend(read)
         return bool(gone)
