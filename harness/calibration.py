@@ -50,9 +50,10 @@ class _Figures:
 
 def _window(bench: Bench, name: str, workload: Workload, users: int) -> _Figures:
     """One short window of ``users`` users against the probe ``name``."""
-    bench.driver.level(workload, ClosedLoad(concurrency=users), request_timeout_s=TIMEOUT_S)
     # Users of the sleeping probe queue for it; its statistics are steady after one turn of all of them.
     turn_s = users * SLEEP_US / 1e6
+    timeout_s = max(TIMEOUT_S, 3 * turn_s)
+    bench.driver.level(workload, ClosedLoad(concurrency=users), request_timeout_s=timeout_s)
     time.sleep(max(WARMUP_S, 2 * turn_s))
     first = bench.control.snapshot(name)
     time.sleep(max(WINDOW_S, 3 * turn_s))

@@ -21,11 +21,13 @@ from harness.bench import open_bench
 from harness.calibration import calibrate
 from harness.errors import EnvironmentFailedError, HarnessError, InterruptedRunError
 from harness.host import git_revision, host_facts, package_versions, require_cores
+from harness.interrupt import heed
 from harness.records import Outcome, RunRecord
 from harness.repository.configuration import with_server_configuration
 from harness.repository.exported import ExportedModel, open_model
 from harness.repository.probes import PROBE
 from harness.servers.remote.former import kept
+from harness.statistics.counts import quantile_is_supported
 from harness.sweep import Seen, estimate_s, schedule, sweep_points
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class Progress:
         elapsed_s, remaining_s: seconds; the rest is judged by the pace so far.
         trial: the trial just sealed.
         throughput: its inferences per second, right answers only.
-        p99_ms: its 99th percentile of latency; NaN without right answers.
+        p99_ms: its 99th percentile of latency; NaN where its right answers are too few for one.
     """
 
     done: int
@@ -236,7 +238,7 @@ def _measure_all(
                 if broke and attempt < ATTEMPTS and key not in refused:
                     attempt += 1
                 else:
-                    if broke and measured.record.effective is None:
+                    if broke and bench.asked == key and measured.record.effective is None:
                         refused.setdefault(key, measured.record.failure or "")
                     attempt, done = 1, done + 1
                     progress = _progress(measured, done, len(plan.trials), started)
@@ -265,6 +267,7 @@ def _calibrate(plan: Plan, bench: Bench, *, again: bool) -> dict[str, Any]:
     try:
         return {"calibration": calibrate(bench, next(iter(plan.models)), workloads, users)}
     except EnvironmentFailedError as error:
+        heed()  # an interrupt within an order to the generator arrives here as the generator's death
         if (failure := bench.confirmed_failure()) is not None:
             if again:
                 return {}
@@ -278,7 +281,8 @@ def _progress(measured: Measured, done: int, planned: int, started: float) -> Pr
     record = measured.record
     right = _right_answers(measured)
     throughput = float(right["batch"].sum()) / record.window_s if record.window_s else float("nan")
-    p99_ms = float(np.percentile(_latency_ms(right), 99)) if len(right) else float("nan")
+    supported = quantile_is_supported(0.99, len(right))
+    p99_ms = float(np.percentile(_latency_ms(right), 99)) if supported else float("nan")
     elapsed_s = time.monotonic() - started
     remaining_s = elapsed_s / done * max(planned - done, 0)
     return Progress(done, max(planned, done), elapsed_s, remaining_s, record, throughput, p99_ms)

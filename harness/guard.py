@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["GRACE_S", "main"]
 
 GRACE_S = 2.0  # how long an orphaned command may take to end by itself
+OPEN_FILES = 65_536  # a socket a user, and a usual shell allows 1,024
 LAST_S = 2.0  # how long the kernel may take to bury what was killed
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a temporary file of ours
 
@@ -119,6 +120,14 @@ def _bury(child: subprocess.Popen[bytes]) -> int:
     return status
 
 
+def _allow_open_files() -> None:
+    """Let the command open as many files as it needs, or as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 @contextlib.contextmanager
 def _limited(memory: dict[str, Any]) -> Iterator[None]:
     """Let the command inherit a limit on memory that this program is free of again afterwards."""
@@ -174,6 +183,7 @@ def main() -> int:
     try:
         if task["cpus"]:
             os.sched_setaffinity(0, task["cpus"])
+        _allow_open_files()
         with _limited(task["memory"]):
             child = subprocess.Popen(
                 task["command"],

@@ -8,7 +8,10 @@ cleaning up between two fits in such callbacks, and the import system uses them 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import stat
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,12 +28,14 @@ class _State:
 
 
 def take_signals() -> None:
-    """Treat SIGINT and SIGTERM alike from now on: both raise ``KeyboardInterrupt`` and are remembered.
+    """Treat SIGINT, SIGTERM and SIGHUP alike from now on: they raise ``KeyboardInterrupt`` and are remembered.
 
-    Nothing is said any more of one that Python drops, since it is not lost.
+    Under ``nohup`` a SIGHUP stays ignored. Nothing is said any more of one that Python drops, since it is not lost.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _hang_up)
     before = sys.unraisablehook
 
     def unraisable(dropped: sys.UnraisableHookArgs) -> None:
@@ -58,3 +63,14 @@ def heed() -> None:
 def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
     _State.interrupted = True
     raise KeyboardInterrupt
+
+
+def _hang_up(signum: int, frame: FrameType | None) -> NoReturn:
+    """The terminal is gone: whatever is still said there must not fail."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    _interrupt(signum, frame)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DROPPED = """
 import os, signal, weakref
@@ -35,8 +42,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_interrupt_that_python_drops_is_raised_again() -> None:
-    for signal in ("SIGINT", "SIGTERM"):
-        done = run(DROPPED.format(signal=signal))
+    for name in ("SIGINT", "SIGTERM"):
+        done = run(DROPPED.format(signal=name))
         assert done.stdout == "went on True\nraised again\n"
         assert done.stderr == ""
         assert done.returncode == 0
@@ -53,3 +60,43 @@ def test_any_other_error_that_python_drops_is_still_said() -> None:
         "del thing\n"
     )
     assert "ZeroDivisionError" in done.stderr
+
+
+HUNG_UP = """
+import pathlib, sys, time
+from harness.interrupt import take_signals
+
+take_signals()
+try:
+    print("up", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("nobody reads this", flush=True)
+    pathlib.Path(sys.argv[1]).write_text("put back")
+"""
+
+
+def test_a_terminal_that_is_gone_is_an_interrupt_and_nothing_said_to_it_fails(
+    tmp_path: Path,
+) -> None:
+    ours, its = pty.openpty()
+    command = [sys.executable, "-c", HUNG_UP, str(tmp_path / "end")]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        assert b"up" in os.read(ours, 100)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 0
+    assert (tmp_path / "end").read_text() == "put back"
+
+
+def test_under_nohup_it_goes_on() -> None:
+    done = run(
+        "import os, signal\n"
+        "from harness.interrupt import interrupted, take_signals\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "take_signals()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "print(interrupted())\n"
+    )
+    assert done.stdout == "False\n"

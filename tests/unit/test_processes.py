@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -225,3 +226,15 @@ def test_log_tail_gives_the_last_lines(tmp_path: Path) -> None:
     log.write_bytes(b"".join(b"line %d \xff\n\n" % number for number in range(100_000)))
     assert processes.log_tail(log, 2) == "line 99998 �\nline 99999 �"
     assert processes.log_tail(tmp_path / "none") == ""
+
+
+def test_as_many_files_may_be_open_as_the_system_lets_it(log: Path) -> None:
+    """Not as few as a shell says: each user has a socket."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+    try:
+        child = processes.start(["sh", "-c", "ulimit -n"], env=ENV, log=log)
+        assert finished(child) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert int(log.read_text()) == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536))
