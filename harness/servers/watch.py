@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from harness.servers.health import FROZEN_S, Health
+from harness.servers.triton import last_lines
 
 if TYPE_CHECKING:
     from harness.servers.server import Server
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 INTERVAL_S = 0.2
+LOG_ENDS = "its log ends:"
 CLOSE_S = FROZEN_S + 2  # a look may be under way
 
 
@@ -88,7 +90,7 @@ class Watch:
         while not self._closed.is_set() and self._failure is None:
             self._wake.wait(INTERVAL_S)
             self._wake.clear()
-            failure = self._health.failure()
+            failure = self._with_log(self._health.failure())
             if self._closed.is_set():
                 return
             with self._looked:
@@ -97,6 +99,13 @@ class Watch:
                 self._looks += 1
                 self._looked.notify_all()
         self._end_server()
+
+    def _with_log(self, failure: str | None) -> str | None:
+        """The same with the log's last lines, where there is a log and they are not in it already."""
+        log = self._server.log
+        if failure is None or log is None or LOG_ENDS in failure:
+            return failure
+        return f"{failure}; {LOG_ENDS}\n{last_lines(log)}"
 
     def _end_server(self) -> None:
         if self._failure is None:

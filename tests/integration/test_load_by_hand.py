@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 
 from harness.analysis import analyse
@@ -28,7 +29,7 @@ from harness.scenario import ServerSpec
 from harness.servers import serving
 from harness.servers.control import Control
 from harness.servers.staging import staged
-from tests.footprint import wait_until
+from tests.footprint import listens, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -319,6 +320,12 @@ def test_a_shape_that_is_left_before_its_end_is_broken_not_overloaded(
     harness("report", run_dir)
 
 
+def listening(pid: int) -> set[str]:
+    """The addresses that a process listens at."""
+    sockets = psutil.Process(pid).net_connections("tcp")
+    return {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+
+
 @pytest.mark.long
 def test_many_load_generators_are_locusts_own_distributed_mode(
     start: Start, tmp_path: Path
@@ -328,13 +335,14 @@ def test_many_load_generators_are_locusts_own_distributed_mode(
     model = ("--model", "identity")
     master = start(
         *("closed_loop.py", *model, "--master", "--headless", "--expect-workers", 2, "--users", 6),
-        *("--spawn-rate", 6, "--run-time", "8s", "--master-bind-host", "127.0.0.1"),
-        *("--master-bind-port", port),
+        *("--spawn-rate", 6, "--run-time", "8s", "--master-bind-port", port),
     )
     workers = [
         start("closed_loop.py", *model, "--worker", "--master-port", port, log=f"worker{n}.log")
         for n in range(2)
     ]
+    wait_until(lambda: listens(port), 30, "the master")
+    assert listening(master.pid) == {"127.0.0.1"}
     assert master.wait(60) == 0, said(tmp_path)
     for number, worker in enumerate(workers):
         assert worker.wait(30) == 0
@@ -510,6 +518,7 @@ class Page(Web):
         assert "Traceback" not in said(self.folder)
 
 
+@pytest.mark.long
 def test_what_the_web_interface_asks_for_is_what_is_sent(
     start: Start, server: Server, tmp_path: Path
 ) -> None:
@@ -540,6 +549,7 @@ def test_what_the_web_interface_asks_for_is_what_is_sent(
     assert all(set(each["outcome"]) == {Outcome.OK} for each in samples)
 
 
+@pytest.mark.long
 def test_a_rate_or_a_step_that_is_none_ends_that_test_alone(
     start: Start, server: Server, tmp_path: Path
 ) -> None:

@@ -99,9 +99,10 @@ PRESETS = (
 def add_options(parser: Any) -> None:  # noqa: ANN401 - Locust's own parser
     """Add the options of every load by hand to Locust's command line.
 
-    Its web interface lets whoever reaches it send load anywhere, so it listens on loopback unless told else.
+    Its web interface lets whoever reaches it send load anywhere, and its master trusts every worker, so both
+    listen on loopback unless told else.
     """
-    parser.set_defaults(web_host="127.0.0.1")
+    parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1")
     # Not as a group: what stands in one is left out of the page.
     for name, kind, default, text in PRESETS:
         parser.add_argument(name, type=kind, default=default, help=f"{text} [{default}]")
