@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Stage = Literal["set-up", "start", "warm-up", "window", "report"]
 STUB = "triton_python_b"
 MEASURE = "window: 1500ms, passes: 2"
+NOTICED_S = 5.0
 
 
 @dataclass
@@ -168,3 +169,10 @@ def run_command(
 def scenario_text(server: str, measure: str) -> str:
     """A scenario of one point."""
     return f"server: {{{server}}}\nsweep: {{concurrency: 4}}\nmeasure: {{{measure}}}\n"
+
+
+def assert_noticed(broken: TrialRecord, struck_ns: int) -> None:
+    """Hold the moment at which the run noticed a fault against that of the fault: one clock for both."""
+    noticed_s = ((broken.failure_ns or 0) - struck_ns) / 1e9
+    # What the kernel ends for its memory is known to be ended a moment before it has gone.
+    assert abs(noticed_s) < NOTICED_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ def kserve(
     version: str = "1.2",
     extensions: tuple[str, ...] = (),
     metadata: dict[str, Any] | None = None,
+    silent: threading.Event | None = None,
     **answers: Any,
 ) -> Iterator[int]:
     """Run it on loopback; yield its port.
@@ -31,6 +33,7 @@ def kserve(
         version: likewise.
         extensions: what it says that it offers.
         metadata: what it says of its model; the truth where ``None``.
+        silent: while it is set, nothing is answered.
         answers: JSON objects to answer with at ``/v2/models/echo/<key>``.
     """
     said = {"name": name, "version": version, "extensions": list(extensions)}
@@ -49,17 +52,23 @@ def kserve(
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            self._wait()
             answer = known.get(self.path)
             self._send(200 if answer else 404, answer or {"error": f"nothing at {self.path}"})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            self._wait()
             if self.path != "/v2/models/echo/infer":
                 self._send(404, {"error": f"nothing at {self.path}"})
                 return
             tensor = json.loads(body)["inputs"][0]
             outputs = [{**tensor, "name": "Y"}]
             self._send(200, {"model_name": "echo", "model_version": "1", "outputs": outputs})
+
+        def _wait(self) -> None:
+            while silent is not None and silent.is_set():
+                time.sleep(0.02)
 
         def _send(self, status: int, answer: dict[str, Any]) -> None:
             body = json.dumps(answer).encode()

@@ -87,9 +87,13 @@ def test_arrays_get_the_probabilities_that_keras_gives(
     assert [line["class"] for line in lines] == [str(digit) for digit in right.argmax(axis=1)]
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_a_picture_is_named_with_its_best_classes(
-    harness: Harness, host: str, reference: Reference, picture: Path
+    harness: Harness, host: str, reference: Reference, picture: Path, suffix: str
 ) -> None:
+    with Image.open(picture) as image:
+        picture = picture.with_suffix(suffix)
+        image.save(picture, quality=100)
     done = harness("predict", picture, "--host", host, "--top", 2)
     best, second = np.argsort(-reference.outputs["probabilities"][0])[:2]
     assert done.stdout.startswith(f"{picture}: {best} (")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import socket
 import threading
@@ -168,10 +169,38 @@ def test_a_model_that_does_not_load_ends_the_run_and_leaves_nothing(
 class TestNotTriton:
     """A server of KServe v2 that has nothing but inference."""
 
-    def run(self, port: int, tmp_path: Path) -> Session:
+    def run(self, port: int, tmp_path: Path, measure: str = QUICK.replace("2", "3")) -> Session:
         text = f"model: echo\nserver: {{kind: remote, host: 127.0.0.1, http_port: {port}}}\n"
         sweep = "sweep: {batch_size: [1, 4], concurrency: [2]}\n"
-        return start_harness(text + sweep + QUICK.replace("2", "3"), tmp_path)
+        return start_harness(text + sweep + measure, tmp_path)
+
+    @pytest.mark.long
+    def test_a_trial_that_breaks_twice_is_no_configuration_that_cannot_be_served(
+        self, tmp_path: Path
+    ) -> None:
+        """It has but one, which nobody set: it is silent for a while, and again, and the run goes on."""
+        silent = threading.Event()
+        measure = "measure: {window: 1500ms, warmup_max: 500ms, passes: 2, sentinels: false}\n"
+
+        def broken() -> int:
+            sealed = [path.read_text() for path in session.reports.glob("*/trials/*/trial.json")]
+            return sum(json.loads(text)["failure"] is not None for text in sealed)
+
+        with kserve(silent=silent) as port:
+            session = self.run(port, tmp_path, measure)
+            wait_until(lambda: session.sealed() > 0, 60, "a trial")
+            for times in (1, 2):
+                time.sleep(0.7)  # within the next one
+                silent.set()
+                wait_until(lambda n=times: broken() == n, 60, "a trial that broke")
+                silent.clear()
+                wait_until(lambda: session.talks_to(port), 30, "the server is asked again")
+            code, _, err = session.end(timeout_s=120)
+        assert code in (0, 4), err
+        record, trials, _ = archive(session)
+        assert record.status == "complete"
+        measured = {(t.point.key, t.pass_index) for t in trials if not t.failure}
+        assert len(measured) >= 3  # of four, one of which broke both times
 
     def test_it_is_measured_and_what_it_does_not_say_is_empty(self, tmp_path: Path) -> None:
         with kserve() as port:

@@ -16,6 +16,7 @@ import tritonclient.grpc as triton
 
 from harness.errors import EnvironmentFailedError
 from harness.servers.ports import choose_ports
+from tests.commands import assert_noticed
 from tests.footprint import wait_until
 from tests.relay import relay
 from tests.somebody import ADMIN, OWN_BATCHING, Somebody, somebody
@@ -262,26 +263,27 @@ class TestFaults:
             session = start_harness(text + SWEEP + LONG.replace("4", "2"), tmp_path)
             wait_until(lambda: session.sealed() > 0, 60, "a trial is over")
             time.sleep(0.5)
+            struck_ns = time.monotonic_ns()
             os.kill(triton.pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
             if fault == "frozen":
                 time.sleep(3)
                 os.kill(triton.pid, signal.SIGCONT)
                 code, _, err = session.end(timeout_s=120)
-                self.check(session, code, err, fault)
+                self.check(session, code, err, fault, struck_ns)
                 assert triton.state()["identity"]["dynamic_batching"] == OWN_BATCHING
                 return
         time.sleep(1)
         with somebody(tmp_path, ports=ports, loaded=False) as triton:
             code, _, err = session.end(timeout_s=120)
-            self.check(session, code, err, fault)
+            self.check(session, code, err, fault, struck_ns)
             assert triton.state()["identity"]["dynamic_batching"] == OWN_BATCHING
 
     @staticmethod
-    def check(session: Session, code: int, err: str, fault: str) -> None:
+    def check(session: Session, code: int, err: str, fault: str, struck_ns: int) -> None:
         assert code in (0, 4), err
         broken = repeated(session, trials=4)
         if fault == "killed":
-            assert broken
+            assert_noticed(broken[0], struck_ns)
 
     @pytest.mark.parametrize("fault", ["killed", "frozen"])
     def test_a_server_that_stays_away_ends_the_run_and_what_was_measured_is_kept(

@@ -65,6 +65,16 @@ def test_tuning_finds_the_better_rate_with_its_spread_and_its_cost(tuned: Path) 
     assert "<h1>cnn_small reaches" in (tuned / "index.html").read_text()
 
 
+@pytest.mark.long
+def test_candidates_may_be_drawn_at_random(harness: Harness, tmp_path: Path) -> None:
+    drawn = ("--method", "random", "--candidates", 2, "--learning-rate", "0.001,0.1")
+    harness("tune", *SMALL[:2], *drawn, *SMALL[4:], "--output", tmp_path)
+    rates = [each["settings"]["learning_rate"] for each in read(tmp_path)["candidates"]]
+    assert len(set(rates)) == 2
+    assert all(0.001 <= rate <= 0.1 for rate in rates)
+    assert not set(rates) & {0.001, 0.1}
+
+
 def test_the_best_settings_train(here: Harness, tuned: Path, tmp_path: Path) -> None:
     here("train", "--config", tuned / "best.yaml", "--output", tmp_path / "best")
     settings = read_record(tmp_path / "best").settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,13 +11,12 @@ from harness import experiment
 from harness.cli import run
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.experiment import make_plan
+from harness.records import Outcome
 from harness.scenario import parse_scenario
-from tests.runs import write_run
+from tests.runs import Measured, write_run
 from tests.served import write_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.experiment import Plan
 
 
@@ -70,6 +70,13 @@ def test_a_long_estimate_is_told_in_hours_and_days(seconds: float, written: str)
     assert run._duration(seconds) == written
 
 
+def test_the_quickstart_is_36_points_in_five_minutes(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
+    planned = plan(tmp_path, path.read_text())
+    assert len(planned.points) == 36
+    assert planned.estimate_s <= 300
+
+
 def test_a_sweep_that_does_not_fit_its_model_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "large.yaml"
     file.write_text("sweep: {concurrency: 1, batch_size: 100000}\n")
@@ -92,3 +99,30 @@ def test_an_error_with_brackets_keeps_what_was_measured(
     written = write_run(tmp_path, f"model: cnn\n{text}")
     assert run._measure(plan(tmp_path, text), written) == 3
     assert "error: the server ended: [/tmp/foo] is full." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("p99", "code", "check", "ended"),
+    [
+        ("10s", 0, True, 0),
+        ("1us", 0, False, 0),
+        ("1us", 0, True, 1),
+        ("1us", 3, True, 3),
+    ],
+)
+def test_an_slo_that_is_not_met_is_an_exit_code_where_it_is_asked_for(
+    tmp_path: Path, p99: str, code: int, check: bool, ended: int
+) -> None:
+    text = "sweep: {concurrency: [4]}\nmeasure: {window: 1s, passes: 3}\n"
+    written = write_run(tmp_path, f"model: cnn\n{text}slo: {{p99: {p99}}}\n")
+    assert run._conclude(written, code, check=check) == ended
+
+
+def test_wrong_answers_weigh_more_than_an_slo(tmp_path: Path) -> None:
+    def spoil(measured: Measured) -> Measured:
+        measured.samples["outcome"][::2] = Outcome.WRONG_ANSWER
+        return measured
+
+    text = "sweep: {concurrency: [4]}\nmeasure: {window: 1s, passes: 3}\nslo: {p99: 1us}\n"
+    written = write_run(tmp_path, f"model: cnn\n{text}", alter=spoil)
+    assert run._conclude(written, 0, check=True) == 4
