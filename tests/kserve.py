@@ -24,6 +24,7 @@ def kserve(
     extensions: tuple[str, ...] = (),
     metadata: dict[str, Any] | None = None,
     silent: threading.Event | None = None,
+    inferred: list[str] | None = None,
     **answers: Any,
 ) -> Iterator[int]:
     """Run it on loopback; yield its port.
@@ -34,6 +35,7 @@ def kserve(
         extensions: what it says that it offers.
         metadata: what it says of its model; the truth where ``None``.
         silent: while it is set, nothing is answered.
+        inferred: grows with each inference that is asked for.
         answers: JSON objects to answer with at ``/v2/models/echo/<key>``.
     """
     said = {"name": name, "version": version, "extensions": list(extensions)}
@@ -62,6 +64,8 @@ def kserve(
             if self.path != "/v2/models/echo/infer":
                 self._send(404, {"error": f"nothing at {self.path}"})
                 return
+            if inferred is not None:
+                inferred.append(self.path)
             tensor = json.loads(body)["inputs"][0]
             outputs = [{**tensor, "name": "Y"}]
             self._send(200, {"model_name": "echo", "model_version": "1", "outputs": outputs})

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.archive import open_run
-from harness.bench import TAIL_NS
 from harness.scenario import read_scenario
+from harness.window import TAIL_NS
 
 if TYPE_CHECKING:
     import subprocess

@@ -179,22 +179,25 @@ class TestNotTriton:
         self, tmp_path: Path
     ) -> None:
         """It has but one, which nobody set: it is silent for a while, and again, and the run goes on."""
-        silent = threading.Event()
-        measure = "measure: {window: 1500ms, warmup_max: 500ms, passes: 2, sentinels: false}\n"
+        silent, inferred = threading.Event(), list[str]()
+        measure = (
+            "measure: {window: 1500ms, warmup_max: 500ms, passes: 2, sentinels: false,"
+            " request_timeout: 5s}\n"
+        )
 
         def broken() -> int:
             sealed = [path.read_text() for path in session.reports.glob("*/trials/*/trial.json")]
             return sum(json.loads(text)["failure"] is not None for text in sealed)
 
-        with kserve(silent=silent) as port:
+        with kserve(silent=silent, inferred=inferred) as port:
             session = self.run(port, tmp_path, measure)
             wait_until(lambda: session.sealed() > 0, 60, "a trial")
             for times in (1, 2):
-                time.sleep(0.7)  # within the next one
+                before = len(inferred)
+                wait_until(lambda n=before: len(inferred) > n + 100, 30, "load")
                 silent.set()
                 wait_until(lambda n=times: broken() == n, 60, "a trial that broke")
                 silent.clear()
-                wait_until(lambda: session.talks_to(port), 30, "the server is asked again")
             code, _, err = session.end(timeout_s=120)
         assert code in (0, 4), err
         record, trials, _ = archive(session)
