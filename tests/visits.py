@@ -85,6 +85,15 @@ class Session:
                 lines.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"))
         return "\n".join(lines)
 
+    def generators(self) -> set[int]:
+        """Its load generators."""
+        found = set()
+        for pid in tree(self.process.pid):
+            with contextlib.suppress(OSError):  # one that has just gone
+                if b"harness.load.process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(pid)
+        return found
+
     def talks_to(self, port: int) -> bool:
         """Whether it has a connection to a port."""
         try:
