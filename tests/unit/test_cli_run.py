@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.progress import Progress as Bar
 
 from harness import experiment
 from harness.cli import run
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.experiment import make_plan
+from harness.experiment import Progress, make_plan
 from harness.records import Outcome
 from harness.scenario import parse_scenario
 from tests.runs import Measured, write_run
@@ -126,3 +128,25 @@ def test_wrong_answers_weigh_more_than_an_slo(tmp_path: Path) -> None:
     text = "sweep: {concurrency: [4]}\nmeasure: {window: 1s, passes: 3}\nslo: {p99: 1us}\n"
     written = write_run(tmp_path, f"model: cnn\n{text}", alter=spoil)
     assert run._conclude(written, 0, check=True) == 4
+
+
+def test_the_progress_says_what_came_last_and_how_long_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "sweep: {concurrency: [4]}\nmeasure: {window: 1s, passes: 3}\n"
+    trial = write_run(tmp_path, f"model: cnn\n{text}").trials()[0]
+    bar = Bar()
+    task = bar.add_task("", total=40, left="", last="")
+
+    def shown(p99_ms: float, failure: str | None = None) -> tuple[str, str]:
+        seen = trial.model_copy(update={"failure": failure})
+        run._show(bar, task, Progress(20, 41, 10.0, 75.4, seen, 1234.5, p99_ms))
+        fields = bar.tasks[0].fields
+        return fields["left"], fields["last"].removeprefix(f"{trial.point.key}: ")
+
+    assert shown(5.67) == ("1:15 left", "1,234 inferences/s, p99 5.7 ms")
+    assert (bar.tasks[0].completed, bar.tasks[0].total) == (20, 41)
+    assert shown(math.nan)[1] == "1,234 inferences/s"
+    assert shown(5.67, "the server died")[1] == "failed"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("20/41 trials, 1:15 left; cnn-i1-")
