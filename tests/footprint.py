@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import tempfile
 import time
@@ -27,6 +29,21 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 10.0, what: s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         time.sleep(0.02)
+
+
+def freeze(pid: int) -> None:
+    """Stop a process, and return when all of its threads have: a signal takes a moment to reach each."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: _stopped(pid), 10, f"process {pid} is stopped")
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        stats = [(at / "stat").read_text() for at in Path(f"/proc/{pid}/task").iterdir()]
+    except FileNotFoundError:  # a thread has just ended
+        return False
+    # The state is the first word after the name in brackets, which may hold spaces itself.
+    return all(stat.rpartition(")")[2].split()[0] in "Tt" for stat in stats)
 
 
 def lives(pid: int) -> bool:

@@ -16,7 +16,7 @@ from harness.errors import EnvironmentFailedError
 from harness.servers.health import FROZEN_S, Health
 from harness.servers.inquiry import answers
 from tests.containers import MODELS, infer
-from tests.footprint import wait_until
+from tests.footprint import freeze, wait_until
 from tests.python_models import HUNGRY, python_model
 
 if TYPE_CHECKING:
@@ -111,13 +111,13 @@ def test_a_server_that_is_frozen(box: Box) -> None:
         assert server.main is not None
         health = Health(server)
         health.settle()
-        os.kill(server.main.pid, signal.SIGSTOP)
+        freeze(server.main.pid)
         timer = threading.Timer(FROZEN_S / 2, os.kill, (server.main.pid, signal.SIGCONT))
         timer.start()
         assert health.failure() is None  # a short silence is waited for
         timer.join()
         assert infer(server, "identity", 2) == 2
-        os.kill(server.main.pid, signal.SIGSTOP)  # for ever: SIGTERM will not do
+        freeze(server.main.pid)  # for ever: SIGTERM will not do
         wait_until(health.failure, NOTICED_S)
         assert "it hangs, or it is frozen" in health.failure()
 

@@ -24,7 +24,7 @@ from harness.servers.control import Control, Snapshot, difference
 from harness.servers.readings.telemetry import Telemetry
 from harness.servers.remote.reading import HttpReading
 from harness.servers.staging import staged
-from tests.footprint import wait_until
+from tests.footprint import freeze, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,7 +225,7 @@ def test_a_frozen_server_meets_the_deadline(tmp_path: Path) -> None:
     ):
         control.ready(5)
         pid = server.processes()[0][1]
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         with pytest.raises(EnvironmentFailedError, match=r"no answer within 0\.5 s"):
             control.server_metadata()
         os.kill(pid, signal.SIGCONT)

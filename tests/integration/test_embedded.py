@@ -30,7 +30,7 @@ from harness.servers.embedded.installation import install_environment
 from harness.servers.embedded.interpreter import inspect
 from harness.servers.health import ASK_EVERY_S, Health
 from harness.servers.staging import staged
-from tests.footprint import Footprint, lives, wait_until
+from tests.footprint import Footprint, freeze, lives, wait_until
 from tests.servers import make_home
 
 if TYPE_CHECKING:
@@ -293,18 +293,18 @@ def test_a_server_that_is_frozen_for_long_is_known(own_home: Path, tmp_path: Pat
         health = Health(server)
         health.settle()
         pid = server.processes()[0][1]
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         assert "frozen" in (health.failure() or "")
         os.kill(pid, signal.SIGCONT)
         wait_until(lambda: health.failure() is None, 5)
         # A short stop is waited for.
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         timer = threading.Timer(1.5, os.kill, (pid, signal.SIGCONT))
         timer.start()
         time.sleep(ASK_EVERY_S)
         assert health.failure() is None
         timer.join()
-        os.kill(pid, signal.SIGSTOP)  # and so it is stopped: SIGTERM will not do
+        freeze(pid)  # and so it is stopped: SIGTERM will not do
 
 
 def test_every_other_python_of_this_machine_serves_too(tmp_path: Path, own_home: Path) -> None:

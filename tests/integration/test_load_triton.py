@@ -31,7 +31,7 @@ from harness.scenario import ServerSpec
 from harness.servers import serving
 from harness.servers.control import Control, Snapshot, difference
 from harness.servers.staging import staged
-from tests.footprint import wait_until
+from tests.footprint import freeze, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -447,7 +447,7 @@ def test_a_generator_that_hangs_is_not_waited_for_ever(
     raw: Driver, identity: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.load.driver.ANSWER_S", 0.3)
-    os.kill(raw.pid, signal.SIGSTOP)
+    freeze(raw.pid)
     with pytest.raises(LoadGeneratorDiedError, match="did not answer within"):
         raw.latencies()
     raw.close()
