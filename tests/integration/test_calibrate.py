@@ -17,11 +17,15 @@ def test_the_generator_is_measured_for_each_protocol(
     harness: Harness, triton_models: Path, tmp_path: Path
 ) -> None:
     figures = tmp_path / "figures.json"
-    done = harness(
-        "calibrate", "--models", triton_models, "--users", 30, "--batch-size", 4, "--json", figures,
-        code=(0, 4),
-    )  # fmt: skip
-    found = json.loads(figures.read_text())["models"]["cnn"]
+    for _ in range(3):
+        done = harness(
+            "calibrate", "--models", triton_models, "--users", 30, "--batch-size", 4,
+            "--json", figures, code=(0, 4),
+        )  # fmt: skip
+        found = json.loads(figures.read_text())["models"]["cnn"]
+        # A machine that stands still for half of a window of 0.6 s leaves something else in it.
+        if all(15 < row["in_flight"] < 40 and row["own_ms"] > 0 for row in found["workloads"]):
+            break
     assert [row["protocol"] for row in found["workloads"]] == ["http", "grpc"]
     for row in found["workloads"]:
         assert row["batch_size"] == 4

@@ -33,6 +33,8 @@ from tests.served import points_of, write_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from harness.archive import RunDirectory
+
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 SCENARIO = """\
@@ -157,8 +159,15 @@ def test_a_starved_generator_is_named_with_its_cause(harness: Harness, tmp_path:
     assert "other processes of this machine used" in row["reasons"]
 
 
-SLEEP_MS = 20
+SLEEP_MS = 18
 STALL_S = 1.0
+MOST_MS = 3 * SLEEP_MS
+ATTEMPTS = 3
+LOADS = (
+    OpenLoad(rate=9.9, arrivals="constant", max_in_flight=1),
+    OpenLoad(rate=10, arrivals="constant"),
+    ClosedLoad(concurrency=1),
+)
 
 
 @pytest.mark.long
@@ -166,24 +175,42 @@ def test_a_stall_shows_in_an_open_loop_and_is_hidden_by_a_closed_one(tmp_path: P
     """The server is frozen for 1 s of a 10 s window, at a fifth of what it can do at most.
 
     With one request in flight at most, service times hide what response times show; that is what a tool
-    that falls behind its schedule would have said.
+    that falls behind its schedule would have said. A machine that holds up a twentieth of all requests
+    hides nothing: then all is measured anew, at most three times.
     """
     write_model(tmp_path / "models", "sleeps", sleep_us=SLEEP_MS * 1000)
+    for _ in range(ATTEMPTS):
+        run = stalled_run(tmp_path)
+        analysis = analyse(run)
+        points = {result.point.load: result for result in analysis.results}
+        capped, uncapped, closed = (points[load] for load in LOADS)
+        hidden_ms = (p95(capped.service_percentiles), p95(closed.percentiles))
+        if max(hidden_ms) < MOST_MS:
+            break
+    assert max(hidden_ms) < MOST_MS, hidden_ms
+    assert p95(capped.percentiles) >= 400
+    assert p95(uncapped.percentiles) >= 400
+    assert p95(uncapped.service_percentiles) >= 400
+    for point in points.values():
+        assert not point.valid
+        assert any(reason.startswith("nothing was answered for") for reason in point.reasons)
+    hides = "a closed loop sent nothing meanwhile, so its percentiles hide it"
+    assert hides in " ".join(closed.reasons)
+    assert hides in write_report(run, analysis).read_text()
+
+
+def stalled_run(folder: Path) -> RunDirectory:
+    """A run of all loads, in each of whose windows the server is frozen."""
     text = (
         "model: sleeps\nsweep: {concurrency: [1]}\n"
         "measure: {window: 10s, passes: 1, sentinels: false, warmup_min: 1s, warmup_max: 1s}\n"
     )
     scenario = parse_scenario(text, name="stall", where="stall.yaml")
-    plan = make_plan(scenario, text, tmp_path / "models")
-    run = create_run(tmp_path / "reports", "stall")
-    loads = (
-        OpenLoad(rate=9.9, arrivals="constant", max_in_flight=1),
-        OpenLoad(rate=10, arrivals="constant"),
-        ClosedLoad(concurrency=1),
-    )
+    plan = make_plan(scenario, text, folder / "models")
+    run = create_run(folder / "reports", "stall")
     with open_bench(scenario, plan.models, run.logs, "stall", {}) as bench:
         server = next(pid for role, pid in bench.server.processes() if role == "server")
-        for index, load in enumerate(loads, start=1):
+        for index, load in enumerate(LOADS, start=1):
             point = Point(
                 configuration=ServerConfiguration(model="sleeps"), workload=Workload(), load=load
             )
@@ -195,21 +222,7 @@ def test_a_stall_shows_in_an_open_loop_and_is_hidden_by_a_closed_one(tmp_path: P
             run.seal_trial(measured.record, measured.samples, measured.telemetry)
     record = _new_record(plan, ())
     run.write_record(record.model_copy(update={"status": "complete"}))
-    analysis = analyse(run)
-    points = {result.point.load: result for result in analysis.results}
-    capped, uncapped, closed = (points[load] for load in loads)
-    most_ms = 3 * SLEEP_MS
-    assert p95(capped.percentiles) >= 400
-    assert p95(capped.service_percentiles) < most_ms
-    assert p95(uncapped.percentiles) >= 400
-    assert p95(uncapped.service_percentiles) >= 400
-    assert p95(closed.percentiles) < most_ms
-    for point in points.values():
-        assert not point.valid
-        assert any(reason.startswith("nothing was answered for") for reason in point.reasons)
-    hides = "a closed loop sent nothing meanwhile, so its percentiles hide it"
-    assert hides in " ".join(closed.reasons)
-    assert hides in write_report(run, analysis).read_text()
+    return run
 
 
 def freeze(pid: int) -> None:

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from harness.servers.server import Endpoints
 
+# The first test exports two dozen models before its own time begins.
+pytestmark = pytest.mark.timeout(900)
 LOAD_S = 60
+FAR_US = 600 * 10**6  # a server that is held up for seconds rejects nothing
 LOOKUP = ("--shape", "tokens=7", "--range", f"tokens=0:{onnx_models.VOCABULARY}")
 # Each is the network with one option of the configuration, or some that go together.
 OPTIONS: dict[str, tuple[object, ...]] = {
@@ -38,8 +41,8 @@ OPTIONS: dict[str, tuple[object, ...]] = {
     "delay": ("--max-queue-delay-us", 500),
     "preferred": ("--preferred-batch-size", "4,8"),
     "ordering": ("--preserve-ordering",),
-    "queue_reject": ("--max-queue-size", 100, "--queue-timeout-us", 10**6),
-    "queue_delay": ("--queue-timeout-us", 10**6, "--timeout-action", "delay"),
+    "queue_reject": ("--max-queue-size", 100, "--queue-timeout-us", FAR_US),
+    "queue_delay": ("--queue-timeout-us", FAR_US, "--timeout-action", "delay"),
     "priorities": ("--priority-levels", 3),
     "small_batches": ("--max-batch-size", 4),
     "instances": ("--instances", 2),

@@ -23,6 +23,7 @@ import pytest
 from harness.analysis import analyse
 from harness.analysis.verdicts import Verdict
 from harness.archive import open_run
+from harness.load.byhand.session import TAIL_NS
 from harness.records import SAMPLE_COLUMNS, Outcome
 from harness.reference import Reference, write_reference
 from harness.scenario import ServerSpec
@@ -35,10 +36,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.archive import RunDirectory
+    from harness.records import TrialRecord
     from harness.servers.server import Server
 
 ROOT = Path(__file__).parents[2]
 LOCUST = Path(sys.executable).with_name("locust")
+MODELS = ("identity", "wrong")
+END_S = 60.0  # for what ends at once, or by itself, unless this machine is busy
+# For which a level must be sent to be measured: 2 s until its warm-up has passed at the latest, and a window.
+MEASURED_S = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(logs: Path) -> Iterator[Server]:
     models = ROOT / "tests" / "models"
     with ExitStack() as stack:
-        folders = {name: models / name for name in ("identity", "wrong")}
+        folders = {name: models / name for name in MODELS}
         repository = stack.enter_context(staged(folders, "by-hand"))
         server = stack.enter_context(serving(ServerSpec(), repository, logs=logs, run_id="by-hand"))
         with Control(server.endpoints) as control:
@@ -109,6 +115,30 @@ def said(tmp_path: Path) -> str:
     return (tmp_path / "locust.log").read_text()
 
 
+def answered(control: Control) -> int:
+    """How many requests the server has answered so far."""
+    return sum(control.snapshot(model).counts["success_count"] for model in MODELS)
+
+
+def send_more(server: Server, requests: int) -> None:
+    """Wait until the server has answered so many more requests."""
+    with Control(server.endpoints) as control:
+        before = answered(control)
+        wait_until(lambda: answered(control) >= before + requests, END_S, "answers")
+
+
+def send_for(server: Server, seconds: float) -> None:
+    """Wait until there were answers for so long; while Locust is held up, nothing is measured."""
+    with Control(server.endpoints) as control:
+        lasted_s, before, deadline = 0.0, answered(control), time.monotonic() + END_S
+        while lasted_s < seconds:
+            assert time.monotonic() < deadline, "nothing is sent"
+            time.sleep(0.1)
+            now = answered(control)
+            lasted_s += 0.1 if now > before else 0.0
+            before = now
+
+
 def test_steps_leave_a_run_that_can_be_reported(
     start: Start,
     harness: Callable[..., object],
@@ -117,8 +147,9 @@ def test_steps_leave_a_run_that_can_be_reported(
 ) -> None:
     run_dir = tmp_path / "run"
     options = ["--headless", "--model", "identity", "--batch-size", 2, "--reference", reference]
-    steps = ["--steps", "1,6,2", "--step-time", 3, "--run-dir", run_dir]
-    assert start("step_concurrency.py", *options, *steps).wait(60) == 0, said(tmp_path)
+    # A step goes by the clock, also while Locust is held up.
+    steps = ["--steps", "1,6,2", "--step-time", 6, "--run-dir", run_dir]
+    assert start("step_concurrency.py", *options, *steps).wait(END_S) == 0, said(tmp_path)
 
     run = open_run(run_dir)
     record = run.record()
@@ -144,7 +175,10 @@ def test_steps_leave_a_run_that_can_be_reported(
         assert trial.level_start_ns <= trial.window_start_ns < trial.window_end_ns
         ended = samples["done_ns"].between(trial.window_start_ns, trial.window_end_ns)
         assert trial.statistics is not None
+        # And what may have ended while the server was asked at either edge.
+        per_ms = ended.sum() / trial.window_s / 1e3
         allowed = max(0.02 * ended.sum(), 2 * trial.point.load.concurrency)
+        allowed += 2 * per_ms * trial.statistics.edge_error_ms
         assert abs(trial.statistics.success_count - ended.sum()) <= allowed
         roles = set(run.telemetry(trial.index).to_pandas()["role"])
         assert roles == {"generator", "server", "stub", "host"}
@@ -159,18 +193,18 @@ def test_steps_leave_a_run_that_can_be_reported(
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_measured_is_kept_when_it_is_interrupted(
-    start: Start, tmp_path: Path, sent: signal.Signals
+    start: Start, server: Server, tmp_path: Path, sent: signal.Signals
 ) -> None:
     run_dir = tmp_path / "run"
     process = start(
         *("closed_loop.py", "--headless", "--model", "identity", "--run-dir", run_dir),
         *("--users", 8, "--spawn-rate", 8, "--protocol", "grpc"),
     )
-    wait_until(lambda: "All users spawned" in said(tmp_path), 30, "users")
-    time.sleep(3)
+    wait_until(lambda: "All users spawned" in said(tmp_path), END_S, "users")
+    send_for(server, MEASURED_S)
     process.send_signal(sent)
     process.send_signal(sent)  # one Ctrl-C reaches a process twice where its parent passes it on
-    assert process.wait(20) == 0, said(tmp_path)
+    assert process.wait(END_S) == 0, said(tmp_path)
     run = open_run(run_dir)
     assert run.record().status == "complete"
     (trial,) = run.trials()
@@ -192,14 +226,14 @@ STEADY = {
 def steady(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     """Steady loads, sent side by side: each mostly waits."""
     folder = tmp_path_factory.mktemp("steady")
-    options = ("--headless", "--model", "identity", "--spawn-rate", 16, "--run-time", "5s")
+    options = ("--headless", "--model", "identity", "--spawn-rate", 16, "--run-time", "8s")
     with starting(server, folder) as start:
         processes = {
             name: start(*load, *options, "--run-dir", folder / name, log=f"{name}.log")
             for name, load in STEADY.items()
         }
         for name, process in processes.items():
-            assert process.wait(60) == 0, (folder / f"{name}.log").read_text()
+            assert process.wait(END_S) == 0, (folder / f"{name}.log").read_text()
     return {name: open_run(folder / name) for name in STEADY}
 
 
@@ -210,12 +244,14 @@ def scheduled_gaps_s(run: RunDirectory) -> np.ndarray:
     assert trial.point.load.max_in_flight == 16
     samples = run.samples(1)
     assert set(samples["outcome"].to_pylist()) == {Outcome.OK}
-    return np.diff(np.sort(samples["scheduled_ns"].to_numpy())) / 1e9
+    # Without the last: as many as there are users may still be on their way when the level ends.
+    return np.diff(np.sort(samples["scheduled_ns"].to_numpy()))[:-16] / 1e9
 
 
 def test_a_constant_rate_has_equal_gaps(steady: dict[str, RunDirectory]) -> None:
     gaps_s = scheduled_gaps_s(steady["constant"])
     assert steady["constant"].trials()[0].point.load.key == f"constant{RATE}-cap16"
+    assert len(gaps_s) > 100
     np.testing.assert_allclose(gaps_s, 1 / RATE, atol=1e-9)
 
 
@@ -263,6 +299,14 @@ SHAPES = {
 }
 
 
+def was_late(trial: TrialRecord) -> bool:
+    """Whether a shape was given up with answers outstanding, as where this machine stands still."""
+    assert trial.shape_start_ns is not None
+    assert trial.window_end_ns is not None
+    took_ns = trial.window_end_ns - trial.shape_start_ns
+    return took_ns >= trial.point.load.duration_s * 1e9 + TAIL_NS
+
+
 @pytest.mark.parametrize(
     "shape",
     [
@@ -279,12 +323,15 @@ def test_a_shape_is_sent_whole_and_ends_the_test(
     keys, key, due, rates = SHAPES[shape]
     load = f"{{kind: {shape}, {keys}, arrivals: constant}}"
     (tmp_path / "log.csv").write_text("time_s\n0.4\n1\n3\n3\n4\n")
-    run_dir = tmp_path / "run"
-    options = ["--headless", "--model", "identity", "--load", load, "--run-dir", run_dir]
-    assert start("load_shape.py", *options).wait(60) == 0, said(tmp_path)
-    run = open_run(run_dir)
-    (trial,) = run.trials()
-    assert trial.failure is None
+    for number in range(3):
+        run_dir = tmp_path / f"run{number}"
+        options = ["--headless", "--model", "identity", "--load", load, "--run-dir", run_dir]
+        assert start("load_shape.py", *options).wait(END_S) == 0, said(tmp_path)
+        run = open_run(run_dir)
+        (trial,) = run.trials()
+        assert trial.failure is None
+        if not was_late(trial):
+            break
     assert trial.point.load.key.startswith(key)
     assert trial.shape_start_ns is not None
     samples = run.samples(1).to_pandas()
@@ -296,7 +343,7 @@ def test_a_shape_is_sent_whole_and_ends_the_test(
 
 
 def test_a_shape_that_is_left_before_its_end_is_broken_not_overloaded(
-    start: Start, harness: Callable[..., object], tmp_path: Path
+    start: Start, server: Server, harness: Callable[..., object], tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
     load = "{kind: ramp, from: 50, to: 500, over: 1h, arrivals: constant}"
@@ -304,10 +351,10 @@ def test_a_shape_that_is_left_before_its_end_is_broken_not_overloaded(
         *("load_shape.py", "--headless", "--model", "identity", "--load", load),
         *("--run-dir", run_dir),
     )
-    wait_until(lambda: "All users spawned" in said(tmp_path), 30, "users")
-    time.sleep(2)  # something is to be sent
+    wait_until(lambda: "All users spawned" in said(tmp_path), END_S, "users")
+    send_more(server, 100)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0, said(tmp_path)
+    assert process.wait(END_S) == 0, said(tmp_path)
     run = open_run(run_dir)
     (trial,) = run.trials()
     assert trial.failure == "the shape was left before its end"
@@ -341,11 +388,11 @@ def test_many_load_generators_are_locusts_own_distributed_mode(
         start("closed_loop.py", *model, "--worker", "--master-port", port, log=f"worker{n}.log")
         for n in range(2)
     ]
-    wait_until(lambda: listens(port), 30, "the master")
+    wait_until(lambda: listens(port), END_S, "the master")
     assert listening(master.pid) == {"127.0.0.1"}
-    assert master.wait(60) == 0, said(tmp_path)
+    assert master.wait(END_S) == 0, said(tmp_path)
     for number, worker in enumerate(workers):
-        assert worker.wait(30) == 0
+        assert worker.wait(END_S) == 0
         text = (tmp_path / f"worker{number}.log").read_text()
         assert "HTTP, client batch 1, c3: " in text, text
     total = re.findall(r"Aggregated\s+(\d+)\s+(\d+)\(", said(tmp_path))[-1]
@@ -354,7 +401,7 @@ def test_many_load_generators_are_locusts_own_distributed_mode(
 
 
 def test_an_open_loop_needs_a_rate(start: Start, tmp_path: Path) -> None:
-    assert start("open_loop.py", "--headless", "--rate", "0").wait(30) == 2
+    assert start("open_loop.py", "--headless", "--rate", "0").wait(END_S) == 2
     assert "'0': expected a number above 0" in said(tmp_path)
 
 
@@ -369,7 +416,9 @@ def test_an_open_loop_needs_a_rate(start: Start, tmp_path: Path) -> None:
 def test_a_load_that_is_none_is_said_at_once(
     start: Start, tmp_path: Path, load: str, words: str
 ) -> None:
-    assert start("load_shape.py", "--headless", "--model", "identity", "--load", load).wait(30) == 2
+    assert (
+        start("load_shape.py", "--headless", "--model", "identity", "--load", load).wait(END_S) == 2
+    )
     assert words in said(tmp_path)
     assert "Traceback" not in said(tmp_path)
 
@@ -377,8 +426,8 @@ def test_a_load_that_is_none_is_said_at_once(
 def test_wrong_answers_are_failures_in_locust_too(
     start: Start, reference: Path, tmp_path: Path
 ) -> None:
-    options = ["--headless", "--model", "wrong", "--reference", reference, "--run-time", "2s"]
-    assert start("closed_loop.py", *options).wait(60) == 1, "Locust's code for failures"
+    options = ["--headless", "--model", "wrong", "--reference", reference, "--run-time", "5s"]
+    assert start("closed_loop.py", *options).wait(END_S) == 1, "Locust's code for failures"
     total = re.findall(r"Aggregated\s+(\d+)\s+(\d+)\(", said(tmp_path))[-1]
     assert int(total[0]) == int(total[1]) > 10
     assert "away from the reference" in said(tmp_path)
@@ -394,7 +443,7 @@ class Web:
 
     def _ask(self, path: str, data: bytes | None) -> dict[str, object]:
         url = f"http://127.0.0.1:{self.port}/{path}"
-        with urllib.request.urlopen(url, data=data, timeout=10) as answer:
+        with urllib.request.urlopen(url, data=data, timeout=END_S) as answer:
             found: dict[str, object] = json.load(answer)
             return found
 
@@ -411,17 +460,19 @@ class Web:
             return False
 
 
-def test_the_web_interface_starts_and_stops_levels(start: Start, tmp_path: Path) -> None:
+def test_the_web_interface_starts_and_stops_levels(
+    start: Start, server: Server, tmp_path: Path
+) -> None:
     web, run_dir = Web(), tmp_path / "run"
     process = start("closed_loop.py", "--model", "identity", "--run-dir", run_dir, *web.options)
-    wait_until(web.is_up, 30, "the web interface")
+    wait_until(web.is_up, END_S, "the web interface")
     for users in (4, 2):
         assert web.post("swarm", user_count=users, spawn_rate=users)["success"]
-        wait_until(lambda count=users: web.state()["user_count"] == count, 30, f"{users} users")
-        time.sleep(3)  # something is to be measured
+        wait_until(lambda count=users: web.state()["user_count"] == count, END_S, f"{users} users")
+        send_for(server, MEASURED_S)
     assert web.post("stop")["success"]
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0, said(tmp_path)
+    assert process.wait(END_S) == 0, said(tmp_path)
     trials = open_run(run_dir).trials()
     assert [trial.point.load.concurrency for trial in trials] == [4, 2]
     assert all(trial.failure is None for trial in trials)
@@ -439,7 +490,7 @@ def test_the_web_interface_sends_a_shape_as_often_as_wanted(
         *("load_shape.py", "--model", "identity", "--run-dir", run_dir, "--host", ""),
         *("--load", load % 4, *web.options),
     )
-    wait_until(web.is_up, 30, "the web interface")
+    wait_until(web.is_up, END_S, "the web interface")
     host = f"http://{server.endpoints.http}"
 
     def times(words: str) -> int:
@@ -452,41 +503,45 @@ def test_the_web_interface_sends_a_shape_as_often_as_wanted(
             assert web.post("swarm", host=host, load=load)["success"]
             return times("Shape test starting") > before
 
-        wait_until(begins, 30, "a start")
+        wait_until(begins, END_S, "a start")
 
     for ended, cap in enumerate((4, 4, 6), 1):
         swarm(load % cap)
-        wait_until(lambda n=ended: times("requests failed") == n, 60, "the end of the shape")
+        wait_until(lambda n=ended: times("requests failed") == n, END_S, "the end of the shape")
     swarm("{kind: ramp}")
-    wait_until(lambda: times("from is missing"), 30, "what is wrong with the load")
+    wait_until(lambda: times("from is missing"), END_S, "what is wrong with the load")
     swarm(load.replace("500ms", "1h") % 4)
-    wait_until(lambda: times("All users spawned") == 4, 30, "users")
-    time.sleep(1)  # something is to be sent
+    wait_until(lambda: times("All users spawned") == 4, END_S, "users")
+    send_more(server, 20)
     assert web.post("stop")["success"]
     swarm(load % 4)
-    wait_until(lambda: times("requests failed") == 5, 60, "the end of the shape")
+    wait_until(lambda: times("requests failed") == 5, END_S, "the end of the shape")
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0, said(tmp_path)
+    assert process.wait(END_S) == 0, said(tmp_path)
     trials = open_run(run_dir).trials()
     left = "the shape was left before its end"
     assert [trial.failure for trial in trials] == [None, None, None, left, None]
     assert [trial.point.load.max_in_flight for trial in trials] == [4, 4, 6, 4, 4]
-    sent = [len(open_run(run_dir).samples(trial.index)) for trial in trials]
-    assert [*sent[:3], sent[4]] == [20] * 4
+    in_time = [trial for trial in trials if trial.failure is None and not was_late(trial)]
+    assert in_time
+    assert {len(open_run(run_dir).samples(trial.index)) for trial in in_time} == {20}
     assert "Traceback" not in said(tmp_path)
 
 
 class Page(Web):
     """The web interface of a Locust file, and what a user does there."""
 
-    def __init__(self, start: Start, folder: Path, file: str, *arguments: object) -> None:
+    def __init__(
+        self, start: Start, server: Server, folder: Path, file: str, *arguments: object
+    ) -> None:
         super().__init__()
+        self.server = server
         self.folder = folder
         self.process = start(file, "--host", "", *arguments, *self.options)
-        wait_until(self.is_up, 30, "the web interface")
+        wait_until(self.is_up, END_S, "the web interface")
 
     def fields(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=END_S) as answer:
             text: str = answer.read().decode()
         return text
 
@@ -500,21 +555,26 @@ class Page(Web):
     def level(self, **asked: object) -> None:
         """Send for a while."""
         self._start(asked)
-        wait_until(lambda: self.state()["user_count"] == 2, 30, "users")
-        time.sleep(2)  # something is to be measured
+        wait_until(lambda: self.state()["user_count"] == 2, END_S, "users")
+        send_for(self.server, MEASURED_S)
         assert self.post("stop")["success"]
-        wait_until(self._stopped, 30, "the end")
+        wait_until(self._stopped, END_S, "the end")
+
+    def _begun(self) -> int:
+        return sum(said(self.folder).count(s) for s in ("Ramping to", "Shape test stopping"))
 
     def refused(self, words: str, **asked: object) -> None:
         """Ask for what cannot be sent."""
-        before = said(self.folder).count(words)
+        before, begun = said(self.folder).count(words), self._begun()
         self._start(asked)
-        wait_until(lambda: said(self.folder).count(words) > before, 30, words)
-        wait_until(self._stopped, 30, "the end")
+        wait_until(lambda: said(self.folder).count(words) > before, END_S, words)
+        # Locust goes on with a start that was refused, and only then is stopped.
+        wait_until(lambda: self._begun() > begun, END_S, "a start")
+        wait_until(self._stopped, END_S, "the end")
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(20) == 0, said(self.folder)
+        assert self.process.wait(END_S) == 0, said(self.folder)
         assert "Traceback" not in said(self.folder)
 
 
@@ -523,7 +583,7 @@ def test_what_the_web_interface_asks_for_is_what_is_sent(
     start: Start, server: Server, tmp_path: Path
 ) -> None:
     """Another model, batch, protocol or folder before each start; nothing where that cannot be sent."""
-    page = Page(start, tmp_path, "closed_loop.py", "--model", "absent")
+    page = Page(start, server, tmp_path, "closed_loop.py", "--model", "absent")
     for field in ("model", "batch_size", "protocol", "reference", "run_dir"):
         assert f'"{field}"' in page.fields()
     first, second = tmp_path / "first", tmp_path / "second"
@@ -554,14 +614,16 @@ def test_a_rate_or_a_step_that_is_none_ends_that_test_alone(
     start: Start, server: Server, tmp_path: Path
 ) -> None:
     host = f"http://{server.endpoints.http}"
-    page = Page(start, tmp_path, "open_loop.py", "--model", "identity")
+    page = Page(start, server, tmp_path, "open_loop.py", "--model", "identity")
     page.level(host=host, rate=99.5)
     page.refused("'0.0': expected a number above 0", rate=0)
     page.refused("'nan': expected a number above 0", rate="nan")
     page.level(rate=50)
     page.end()
     assert re.findall(r"batch 1, (\S+):", said(tmp_path)) == ["poisson99.5-cap2", "poisson50-cap2"]
-    page = Page(start, tmp_path, "step_concurrency.py", "--model", "identity", "--steps", "2,1")
+    page = Page(
+        start, server, tmp_path, "step_concurrency.py", "--model", "identity", "--steps", "2,1"
+    )
     page.refused("'0.0': expected a number above 0", host=host, step_time=0)
     page.refused("'0': expected a whole number from 1 on", step_time=2, steps="2,0")
     page.refused("'-1': expected a whole number from 1 on", steps="2,-1")
@@ -572,7 +634,7 @@ def test_a_rate_or_a_step_that_is_none_ends_that_test_alone(
 @pytest.mark.parametrize("file", ["closed_loop.py", "load_shape.py", "step_concurrency.py"])
 def test_without_a_host_it_ends_at_once(start: Start, tmp_path: Path, file: str) -> None:
     asked = ["--host", "", "--headless", "--model", "identity"]
-    assert start(file, *asked).wait(30) == 2
+    assert start(file, *asked).wait(END_S) == 2
     assert "'' is no host that can be loaded" in said(tmp_path)
     assert "Traceback" not in said(tmp_path)
 
@@ -609,7 +671,7 @@ def test_what_cannot_work_is_said_at_once(
     code: int,
 ) -> None:
     process = start("closed_loop.py", "--headless", "--run-time", "2s", *arguments)
-    assert process.wait(30) == code
+    assert process.wait(END_S) == code
     assert words in said(tmp_path)
     assert "Traceback" not in said(tmp_path)
 

@@ -52,7 +52,7 @@ def run(
     (folder / "log.csv").write_text("\n".join(lines))
     (folder / "loads.yaml").write_text(SCENARIO)
     options = ("--models", triton_models, "--output", folder / "reports")
-    for _ in range(2):
+    for _ in range(3):
         done = harness("run", folder / "loads.yaml", *options, code=(0, 4))
         run = open_run(Path(done.stdout.splitlines()[-1]).parent)
         if not any(map(was_late, run.trials())):

@@ -37,7 +37,7 @@ USERS = 2
 TIMEOUT_S = 0.3
 NAN = struct.pack("<f", float("nan"))
 FULL = "Exceeds maximum queue size"
-PATIENCE_S = 5.0  # where no time-out is wanted, and this machine may be busy
+PATIENCE_S = 30.0  # where no time-out is wanted, and this machine may be busy
 
 
 def body(y: bytes, *, shape: str = "[1,1]", model: str = "m") -> tuple[bytes, int]:
@@ -206,7 +206,7 @@ def run(
     least: int = 0,
 ) -> tuple[np.ndarray, GeneratorHealth]:
     """What was recorded for a while, and until there are so many outcomes and some of each user."""
-    driver.pause(timeout_s=5)
+    driver.pause(timeout_s=PATIENCE_S)
     driver.aim(target(protocol, address, reference))
     start = time.monotonic_ns()
     workload = Workload(protocol=protocol)
@@ -214,9 +214,11 @@ def run(
     time.sleep(seconds)
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        samples, fared = driver.collect(start, time.monotonic_ns())
+        end = time.monotonic_ns()
+        samples, fared = driver.collect(start, end)
+        samples = samples[samples["done_ns"] <= end]  # load goes on until the order has arrived
         enough = len(samples) > least and len(set(samples["user"])) == USERS
-        if enough or time.monotonic() > deadline:
+        if (enough and fared.cpu_s is not None) or time.monotonic() > deadline:
             return samples, fared
         time.sleep(0.1)
 
@@ -357,8 +359,11 @@ def test_nobody_there(driver: Driver, reference: Path, protocol: Protocol) -> No
 def check_failures(
     driver: Driver, protocol: Protocol, address: str, reference: Path, outcome: Outcome
 ) -> None:
-    timeout_s = TIMEOUT_S if outcome is Outcome.TIMEOUT else PATIENCE_S
-    samples, fared = run(driver, protocol, address, reference, timeout_s=timeout_s, seconds=SECONDS)
+    # So many time-outs that no single pause of this machine holds up half of them.
+    timeout_s, least = (TIMEOUT_S, 7) if outcome is Outcome.TIMEOUT else (PATIENCE_S, 0)
+    samples, fared = run(
+        *(driver, protocol, address, reference), timeout_s=timeout_s, seconds=SECONDS, least=least
+    )
     assert set(samples["outcome"]) == {outcome}
     assert set(samples["user"]) == set(range(USERS))
     # 10, 20, 40 … 500 ms between failures: six in 0.6 s for each user, then two a second, and no hot loop.
@@ -385,12 +390,18 @@ def test_a_server_that_comes_back_is_used_again(
             answered = samples[samples["outcome"] == Outcome.OK]
             return set(answered["user"]) == set(range(USERS))
 
-        wait_until(all_answered, 10, "an answer for each user")
+        wait_until(all_answered, PATIENCE_S, "an answer for each user")
         start = time.monotonic_ns()
         time.sleep(0.5)
-        later, fared = driver.collect(start, time.monotonic_ns())
-    assert set(later["outcome"][-10:]) == {Outcome.OK}
+        wait_until(lambda: len(sent_since(driver, start)) >= 10, PATIENCE_S, "more answers")
+        later, fared = sent_since(driver, start), driver.collect(start, time.monotonic_ns())[1]
+    assert set(later["outcome"]) == {Outcome.OK}
     assert fared.reconnects == 0, "once all were connected again"
+
+
+def sent_since(driver: Driver, start_ns: int) -> np.ndarray:
+    samples, _ = driver.collect(0, 1)
+    return samples[samples["sent_ns"] >= start_ns]
 
 
 def test_a_request_that_fails_leaves_no_garbage() -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from harness.errors import EnvironmentFailedError, UsageError
-from harness.load.driver import Driver, LoadGeneratorDiedError, Target
+from harness.load.driver import LATENCIES, Driver, LoadGeneratorDiedError, Target
 from harness.load.examples import draw, from_reference
 from harness.load.links.watchdog import Watchdog
 from harness.load.metadata import examples
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).parents[1] / "models"
 PATHS = [(p, s) for p in ("http", "grpc") for s in ("raw", "tritonclient")]
+PATIENCE_S = 30.0  # for what comes at once unless this machine is busy
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +106,8 @@ def send_all(target: Target, workload: Workload, sender: Sender) -> list[Any]:
     results: list[Any] = []
     for index, request in enumerate(pool.requests):
         try:
-            link.open(5)
-            raw = link.exchange(request, (), 5)
+            link.open(PATIENCE_S)
+            raw = link.exchange(request, (), PATIENCE_S)
             results.append(pool.checker._parse(raw))
         except FailedRequestError as failed:
             results.append(failed.outcome)
@@ -150,18 +151,35 @@ def test_every_path_fails_alike_when_the_model_is_not_there(identity: Target) ->
 
 def collected(driver: Driver, users: int) -> tuple[np.ndarray, GeneratorHealth]:
     """What was recorded until all users were in flight at once, and for a while at least."""
-    start, deadline = time.monotonic_ns(), time.monotonic() + 10
+    start, deadline = time.monotonic_ns(), time.monotonic() + PATIENCE_S
     while True:
         time.sleep(0.3)
         samples, fared = driver.collect(start, time.monotonic_ns())
         all_seen = len(set(samples["user"])) >= users and fared.max_in_flight >= users
-        if all_seen or time.monotonic() > deadline:
+        if (all_seen and fared.cpu_s) or time.monotonic() > deadline:
             return samples, fared
+
+
+def has_sent(driver: Driver, requests: int = 1) -> None:
+    """Wait until so many requests of the level are done."""
+    wait_until(lambda: len(driver.collect(0, 1)[0]) >= requests, PATIENCE_S, "answers")
+
+
+def settled(control: Control, model: str) -> Snapshot:
+    """The statistics once the server counts no more: nothing is sent, and the last is counted after its answer."""
+    while True:
+        before = control.snapshot(model)
+        time.sleep(0.2)
+        after = control.snapshot(model)
+        if after.counts == before.counts:
+            return after
 
 
 def counted_by(control: Control, model: str, before: Snapshot, requests: int) -> StatisticsWindow:
     """The statistics once the server has counted its last request, which comes after its answer."""
-    wait_until(lambda: difference(before, control.snapshot(model)).success_count >= requests)
+    wait_until(
+        lambda: difference(before, control.snapshot(model)).success_count >= requests, PATIENCE_S
+    )
     return difference(before, control.snapshot(model))
 
 
@@ -203,7 +221,7 @@ def test_the_server_counts_the_same_requests(
 ) -> None:
     driver.pause(timeout_s=10)
     driver.aim(identity)
-    before = control.snapshot("identity")
+    before = settled(control, "identity")
     workload = Workload(protocol=protocol, batch_size=3)
     driver.level(workload, ClosedLoad(concurrency=7), request_timeout_s=10)
     time.sleep(0.5)
@@ -217,12 +235,12 @@ def test_the_server_counts_the_same_requests(
 def test_latencies_are_those_of_the_samples(driver: Driver, identity: Target) -> None:
     driver.pause(timeout_s=10)
     driver.aim(identity)
-    driver.level(Workload(), ClosedLoad(concurrency=2), request_timeout_s=10)
-    time.sleep(0.3)
-    driver.pause(timeout_s=10)
+    driver.level(Workload(), ClosedLoad(concurrency=2), request_timeout_s=PATIENCE_S)
+    has_sent(driver, 100)
+    driver.pause(timeout_s=PATIENCE_S)
     samples, _ = driver.collect(0, 1)
     expected = (samples["done_ns"] - samples["scheduled_ns"]) / 1e6
-    np.testing.assert_array_equal(driver.latencies(), expected)
+    np.testing.assert_array_equal(driver.latencies(), expected[-LATENCIES:])
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -237,23 +255,23 @@ def test_users_are_in_flight_at_once(
 
     Throughput times the server's own time for a request is the number that it had in hand. The throughput
     comes from whole cycles, so that nothing is cut at an edge. In the trap of gRPC under gevent, 10 of the
-    16 users would be in flight.
+    16 users would be in flight, and most cycles would take two sleeps: where one takes longer, this machine
+    paused.
     """
-    users = 16
-    sleep(500_000, users)
+    users, sleep_ms = 16, 500
+    sleep(sleep_ms * 1000, users)
     before = control.snapshot("sleep")
     raw.aim(replace(identity, model="sleep"))
     raw.level(Workload(protocol=protocol), ClosedLoad(concurrency=users), request_timeout_s=30)
-    time.sleep(2.5)
+    has_sent(raw, 7 * users)
     raw.pause(timeout_s=30)
     samples, fared = raw.collect(0, time.monotonic_ns())
     seen = counted_by(control, "sleep", before, len(samples))
-    cycles_ms = [
-        np.diff(samples["done_ns"][samples["user"] == user]) / 1e6 for user in range(users)
-    ]
-    in_flight = (
-        users * seen.success_ns / seen.success_count / 1e6 / np.concatenate(cycles_ms).mean()
+    cycles_ms = np.concatenate(
+        [np.diff(samples["done_ns"][samples["user"] == user]) / 1e6 for user in range(users)]
     )
+    cycle_ms = cycles_ms[cycles_ms < 2.5 * sleep_ms].mean()
+    in_flight = users * seen.success_ns / seen.success_count / 1e6 / cycle_ms
     assert in_flight >= 0.75 * users, f"{in_flight:.1f} of {users}"
     assert seen.success_count == len(samples)
     assert fared.max_in_flight == users
@@ -284,16 +302,20 @@ def latency_s(model):
     link = connect(target, workload, sender, watchdog)
     request = prepare(target, examples, workload, sender, 1).requests[0]
     start = time.monotonic()
-    link.open(10)
+    link.open(30)
     link.exchange(request, (), 30)
     took_s = time.monotonic() - start
     link.close()
     return took_s
 
-slow = [gevent.spawn(latency_s, "sleep") for _ in range(slow_users)]
-gevent.sleep(0.3)
-print(latency_s("identity"))
-print(min(greenlet.get() for greenlet in slow), flush=True)
+for _ in range(3):  # this machine may pause just while the fast one is on its way
+    slow = [gevent.spawn(latency_s, "sleep") for _ in range(slow_users)]
+    gevent.sleep(0.3)
+    fast_s = latency_s("identity")
+    slow_s = min(greenlet.get() for greenlet in slow)
+    if fast_s < slow_s / 2:
+        break
+print(fast_s, slow_s, flush=True)
 """
 
 
@@ -327,7 +349,7 @@ def test_a_full_queue_is_a_rejection(
     driver.aim(replace(identity, model="sleep"))
     driver.level(Workload(protocol=protocol), ClosedLoad(concurrency=8), request_timeout_s=10)
     both = {Outcome.OK, Outcome.REJECTED}
-    wait_until(lambda: both <= set(driver.collect(0, 1)[0]["outcome"]))
+    wait_until(lambda: both <= set(driver.collect(0, 1)[0]["outcome"]), PATIENCE_S)
     driver.pause(timeout_s=10)
     samples, _ = driver.collect(0, 1)
     assert set(samples["outcome"]) == both
@@ -340,7 +362,9 @@ def test_an_open_loop_keeps_its_schedule(driver: Driver, identity: Target, proto
     load = OpenLoad(rate=100, arrivals="constant", max_in_flight=20)
     driver.level(Workload(protocol=protocol), load, request_timeout_s=10)
     time.sleep(1)
-    samples, fared = driver.collect(0, time.monotonic_ns())
+    _, fared = driver.collect(0, time.monotonic_ns())
+    driver.pause(timeout_s=10)  # else one may still be on its way whose followers are back
+    samples, _ = driver.collect(0, 1)
     scheduled = np.sort(samples["scheduled_ns"])
     np.testing.assert_allclose(np.diff(scheduled), 10_000_000, atol=1)
     assert (samples["sent_ns"] >= samples["scheduled_ns"]).all(), "sent before it was due"
@@ -354,11 +378,11 @@ def test_a_cap_on_requests_in_flight_shows_in_the_response_time(
     sleep(20_000, 4)
     raw.aim(replace(identity, model="sleep"))
     load = OpenLoad(rate=200, arrivals="poisson", max_in_flight=1)
-    start = time.monotonic_ns()
     raw.level(Workload(), load, request_timeout_s=10)
     time.sleep(1.5)
     end = time.monotonic_ns()
-    samples, fared = raw.collect(start, end)
+    samples, fared = raw.collect(0, end)
+    start = samples["scheduled_ns"].min()  # to begin a level may take a busy machine seconds
     service = (samples["done_ns"] - samples["sent_ns"]) / 1e6
     response = (samples["done_ns"] - samples["scheduled_ns"]) / 1e6
     assert fared.max_in_flight == 1
@@ -373,7 +397,7 @@ def test_arrivals_differ_from_level_to_level(raw: Driver, identity: Target) -> N
     gaps = []
     for _ in range(2):
         raw.level(Workload(), OpenLoad(rate=300, max_in_flight=8), request_timeout_s=10)
-        time.sleep(0.3)
+        has_sent(raw, 40)
         samples, _ = raw.collect(0, 1)
         gaps.append(np.diff(np.sort(samples["scheduled_ns"]))[:20])
     assert not np.array_equal(*gaps)
@@ -387,15 +411,15 @@ def test_an_unanswered_request_ends_a_pause_with_a_reason(
     raw.level(Workload(), ClosedLoad(concurrency=2), request_timeout_s=0.3)
     start = time.monotonic()
     raw.pause(timeout_s=0.1)  # they time out
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 9  # to answer both would take the server 10 s
     samples, _ = raw.collect(0, 1)
     assert Outcome.TIMEOUT in samples["outcome"]
 
 
 def test_without_a_reference_random_inputs_fit(raw: Driver, identity: Target) -> None:
     raw.aim(replace(identity, reference=None))
-    raw.level(Workload(batch_size=3), ClosedLoad(concurrency=2), request_timeout_s=10)
-    time.sleep(0.3)
+    raw.level(Workload(batch_size=3), ClosedLoad(concurrency=2), request_timeout_s=PATIENCE_S)
+    has_sent(raw)
     samples, _ = raw.collect(0, 1)
     assert set(samples["outcome"]) == {Outcome.OK}
     assert not samples["compared"].any()
@@ -426,10 +450,10 @@ def test_nothing_is_left_of_a_generator_that_was_closed(identity: Target, logs: 
         with Driver(identity, logs=logs, seed=1) as driver:
             pid = driver.pid
             driver.level(
-                Workload(protocol=protocol), ClosedLoad(concurrency=16), request_timeout_s=10
+                Workload(protocol=protocol), ClosedLoad(concurrency=16), request_timeout_s=60
             )
             start = time.monotonic()
-        assert time.monotonic() - start < 5  # it does not wait for its users
+        assert time.monotonic() - start < 20  # it does not wait for its users
         assert not psutil.pid_exists(pid)
 
 
@@ -439,7 +463,7 @@ def test_a_generator_that_dies_says_so(raw: Driver, identity: Target) -> None:
     os.kill(raw.pid, signal.SIGKILL)
     with pytest.raises(LoadGeneratorDiedError, match="is gone"):
         raw.collect(0, 1)
-    wait_until(raw.failure)
+    wait_until(raw.failure, PATIENCE_S)
     assert "status -9" in str(raw.failure())
 
 

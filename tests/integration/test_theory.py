@@ -22,6 +22,7 @@ import pytest
 from harness.load.driver import Driver, Target
 from harness.point import ClosedLoad, OpenLoad, Workload
 from harness.records import Outcome
+from harness.repository.configuration import read_configuration
 from harness.scenario import ServerSpec
 from harness.servers import serving
 from harness.servers.control import Control, difference
@@ -36,19 +37,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)  # --log-cli-level=INFO shows the figures
 MODEL = Path(__file__).parents[1] / "models" / "sleep"
 SIDE_BY_SIDE = 15
+# One for each queue of each test: none is loaded twice, since Triton may die where several are unloaded at once.
+MODELS = 3 + SIDE_BY_SIDE + 4 + 1
 TIMEOUT_S = 60.0
-ATTEMPTS = 3
+ATTEMPTS = 5
 SATURATED_S = 10.0
+PAUSED = 0.005  # how far a pause of the machine may move the mean time between answers
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Triton with copies of the model that sleeps, called ``sleep0``, ``sleep1`` and so on."""
+    """A Triton with copies of the model that sleeps, called ``sleep0``, ``sleep1`` and so on; none is loaded."""
     root = tmp_path_factory.mktemp("theory")
     folders = {}
-    for number in range(SIDE_BY_SIDE + 1):
+    for number in range(MODELS):
         name = f"sleep{number}"
         folder = folders[name] = root / name
         (folder / "1").mkdir(parents=True)
@@ -67,18 +71,19 @@ def control(server: Server) -> Iterator[Control]:
 
 
 class Queue:
-    """One model that sleeps, and a load generator of its own."""
+    """One model that sleeps, no other queue's, and a load generator of its own."""
 
-    def __init__(self, server: Server, control: Control, number: int, logs: Path) -> None:
-        self.name = f"sleep{number}"
+    numbers = count()
+
+    def __init__(self, server: Server, control: Control, logs: Path) -> None:
+        self.name = f"sleep{next(self.numbers)}"
         self.control = control
         self._target = Target(server.endpoints.http, server.endpoints.grpc, self.name, True, None)
         self._logs = logs / self.name
         self._logs.mkdir(exist_ok=True)
 
     def load(self, sleep_us: int, instances: int = 1) -> None:
-        self.control.load(self.name, deadline_s=TIMEOUT_S)
-        configuration = self.control.effective_configuration(self.name)
+        configuration = {**read_configuration(MODEL / "config.pbtxt"), "name": self.name}
         configuration["parameters"] = {"sleep_us": {"string_value": str(sleep_us)}}
         configuration["instance_group"] = [{"count": instances, "kind": "KIND_CPU"}]
         self.control.load(self.name, configuration, deadline_s=180)
@@ -99,15 +104,31 @@ class Queue:
         return samples
 
     def saturated_ms(self, driver: Driver) -> float:
-        """d: the time between two answers while the model is never idle."""
-        samples = self.send(driver, ClosedLoad(concurrency=3), SATURATED_S)
-        return between_answers_ms(samples, users=3)
+        """d: the time between two answers while the model is never idle.
+
+        A machine that stands still for 0.3 s meanwhile makes d 3 % too long for all that is measured after
+        it. Then the mean time lies above the middle one, and it is measured anew, at most three times.
+        """
+        found = []
+        for _ in range(3):
+            samples = self.send(driver, ClosedLoad(concurrency=3), SATURATED_S)
+            d_ms = between_answers_ms(samples, users=3)
+            middle_ms = float(np.median(gaps_ms(samples, users=3)))
+            found.append((abs(d_ms / middle_ms - 1), d_ms))
+            log.info("%s: d %.2f ms, the middle one %.2f ms", self.name, d_ms, middle_ms)
+            if found[-1][0] <= PAUSED:
+                break
+        return min(found)[1]
+
+
+def gaps_ms(samples: np.ndarray, users: int) -> np.ndarray:
+    """From answer to answer while all users are at work: not the first, and not those of the drain."""
+    return np.diff(np.sort(samples["done_ns"])[users:-users]) / 1e6
 
 
 def between_answers_ms(samples: np.ndarray, users: int) -> float:
-    """1/X while all users are at work: not the first answers, and not those of the drain."""
-    done_ns = np.sort(samples["done_ns"])[users:-users]
-    return float((done_ns[-1] - done_ns[0]) / (len(done_ns) - 1) / 1e6)
+    """1/X while all users are at work."""
+    return float(gaps_ms(samples, users).mean())
 
 
 def predicted_ms(scheduled_ns: np.ndarray, d_ms: float) -> np.ndarray:
@@ -130,18 +151,18 @@ def side_by_side(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return list(pool.map(work, items))
 
 
-def loaded(server: Server, control: Control, logs: Path, count: int, sleep_us: int) -> list[Queue]:
+def loaded(server: Server, control: Control, logs: Path, queues: int, sleep_us: int) -> list[Queue]:
     """Queues whose models are all there before any is measured: a stub that starts disturbs the others.
 
     While others started, 54 ms were seen between the answers of a model that takes 50.8 ms.
     """
-    queues = [Queue(server, control, number, logs) for number in range(count)]
-    side_by_side(lambda queue: queue.load(sleep_us), queues)
-    return queues
+    made = [Queue(server, control, logs) for _ in range(queues)]
+    side_by_side(lambda queue: queue.load(sleep_us), made)
+    return made
 
 
 def until_they_agree(measure: Callable[[], tuple[str, bool]]) -> None:
-    """Measure at most three times, all of it anew, until theory and measurement agree.
+    """Measure at most five times, all of it anew, until theory and measurement agree.
 
     The bounds are not widened for a machine that stands still for half a second, which alone moves a mean
     over 300 requests by 3 %; an instrument that is off is off each time.
@@ -190,6 +211,8 @@ def test_the_intervals_of_seeded_runs_hold_the_mean_of_an_m_d_1_queue(
 ) -> None:
     """30 runs of 600 requests, in five parts as passes are: at least 25 of the 95 % intervals.
 
+    The seeds stand, so on a quiet machine chance plays no part: intervals that are too narrow fail each time.
+
     With more, shorter parts these are not independent enough of each other: in exact simulation 93 of 100
     intervals hold the mean with five parts of 120 requests, and 92 with eight of 75. Of these very seeds it
     is 29 of 30 and 25 of 30, so that with eight parts the last bit of noise would decide.
@@ -215,10 +238,12 @@ def test_the_intervals_of_seeded_runs_hold_the_mean_of_an_m_d_1_queue(
             held.append(interval_of_passes([part.mean() for part in parts]).contains(truth_ms))
         return held
 
-    held = list(chain.from_iterable(side_by_side(measure, range(SIDE_BY_SIDE))))
-    log.info("%d of %d intervals hold the mean", sum(held), len(held))
-    assert len(held) == 30
-    assert sum(held) >= 25
+    def all_of_them() -> tuple[str, bool]:
+        held = list(chain.from_iterable(side_by_side(measure, range(SIDE_BY_SIDE))))
+        assert len(held) == 30
+        return f"{sum(held)} of {len(held)} intervals hold the mean", sum(held) >= 25
+
+    until_they_agree(all_of_them)
 
 
 def test_a_closed_loop_has_the_throughput_and_latency_of_theory(
@@ -263,8 +288,7 @@ def test_64_users_of_grpc_are_64_requests_in_flight(
 ) -> None:
     """The trap of 10 threads, as the server sees it: 64 instances sleep 200 ms each."""
     users, sleep_ms = 64, 200
-    # The last of the models, which no other test has to load again: to unload 64 instances takes 74 s.
-    queue = Queue(server, control, SIDE_BY_SIDE, tmp_path)
+    queue = Queue(server, control, tmp_path)
     queue.load(sleep_ms * 1000, instances=users)
 
     def measure() -> tuple[str, bool]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +25,10 @@ from harness.models.record import read_record
 from harness.models.sources import read_source
 from harness.models.training import train_network
 from harness.reference import read_reference
+from tests.footprint import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -213,9 +214,11 @@ def test_ctrl_c_leaves_the_older_model_and_nothing_else(tmp_path: Path) -> None:
     training = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True
     )
+    maps = Path(f"/proc/{training.pid}/maps")
+    wait_until(lambda: "libtensorflow" in maps.read_text(), 120)  # from then on it is to train
     time.sleep(8)
     os.killpg(training.pid, signal.SIGINT)
-    _, stderr = training.communicate(timeout=60)
+    _, stderr = training.communicate(timeout=120)
     assert training.returncode == 130
     assert b"Traceback" not in stderr
     assert (tmp_path / "cnn" / "training.json").read_text() == "the older one"

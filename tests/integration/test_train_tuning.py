@@ -11,9 +11,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 
 from harness.models.record import read_record
+from tests.footprint import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,21 @@ if TYPE_CHECKING:
 
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for a tuning besides its own
 SMALL = ("--network", "cnn_small", "--learning-rate", "0.0001,0.01", "--epochs", 2, "--folds", 2)
+
+# The command, which waits after each fit until it is struck: else it may have made all of them by then.
+STOPS_AFTER_A_FIT = """
+import os, signal, sys
+from harness.models.journal import Journal
+add = Journal.add
+def add_and_stop(*arguments):
+    add(*arguments)
+    os.kill(os.getpid(), signal.SIGSTOP)
+Journal.add = add_and_stop
+from harness.cli import main
+main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +115,16 @@ def test_finished_fits_are_not_repeated_and_new_ones_are_added(
 def test_interrupted_and_continued_it_finds_the_same(tuned: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness", "tune", *map(str, SMALL), "--output", str(tmp_path)]
     journal = tmp_path / "fits.jsonl"
-    tuning = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes()):
-        time.sleep(0.02)
+    tuning = subprocess.Popen(
+        [sys.executable, "-c", STOPS_AFTER_A_FIT, *command[3:]],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    states = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    wait_until(lambda: psutil.Process(tuning.pid).status() in states, 240)
     os.killpg(tuning.pid, signal.SIGINT)
-    _, stderr = tuning.communicate(timeout=60)
+    os.killpg(tuning.pid, signal.SIGCONT)
+    _, stderr = tuning.communicate(timeout=120)
     assert tuning.returncode == 130
     assert b"Traceback" not in stderr
     assert b"the same command goes on after them" in stderr

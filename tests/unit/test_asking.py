@@ -36,7 +36,7 @@ def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield listener.getsockname()[1]
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive(), "the connection is still open"
 
 
@@ -60,7 +60,7 @@ def with_length(body: bytes) -> bytes:
 
 def test_an_object_is_read() -> None:
     with server(sends(with_length(b'{"name": "triton"}'))) as port:
-        assert get_json("127.0.0.1", port, "/v2", timeout_s=5) == {"name": "triton"}
+        assert get_json("127.0.0.1", port, "/v2", timeout_s=60) == {"name": "triton"}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_an_object_is_read() -> None:
         ),
         (forever(OK, b"X-Header: " + b"x" * 60000 + b"\r\n"), "no HTTP that can be read"),
         (forever(OK + b"X: ", b"x" * 65536), "no HTTP that can be read"),
-        (forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "too large"),
+        (forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), "too large"),
         (forever(OK + b"\r\n", b"x", pause_s=0.05), "no answer within 0.5 s"),
         (forever(b"", b"x", pause_s=0.05), "no answer within 0.5 s"),
         (sends(b"<html>\r\n\r\n"), "no HTTP that can be read"),
@@ -94,15 +94,15 @@ def test_what_is_no_answer_is_one_sentence(
 ) -> None:
     started = time.monotonic()
     with server(answer) as port, pytest.raises(EnvironmentFailedError) as caught:
-        get_json("127.0.0.1", port, "/v2", timeout_s=0.5 if "0.5" in said else 20)
+        get_json("127.0.0.1", port, "/v2", timeout_s=0.5 if "0.5" in said else 60)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 500
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 def test_a_body_as_large_as_allowed_is_read() -> None:
     with server(sends(with_length(b"x" * LARGEST_ANSWER_BYTES))) as port:
-        assert len(get("127.0.0.1", port, "/", timeout_s=20).body) == LARGEST_ANSWER_BYTES
+        assert len(get("127.0.0.1", port, "/", timeout_s=60).body) == LARGEST_ANSWER_BYTES
 
 
 def test_a_secret_that_a_server_echoes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,4 +115,4 @@ def test_a_secret_that_a_server_echoes_is_not_shown(monkeypatch: pytest.MonkeyPa
         connection.sendall(head + body)
 
     with server(echo) as port, pytest.raises(EnvironmentFailedError, match=r"you sent \*\*\*"):
-        get_json("127.0.0.1", port, "/v2", access=access, timeout_s=5)
+        get_json("127.0.0.1", port, "/v2", access=access, timeout_s=60)

@@ -14,6 +14,7 @@ from harness.errors import EnvironmentFailedError
 from harness.point import ServerConfiguration
 from harness.servers import gpus
 from harness.servers.gpus import require_gpus
+from harness.servers.readings import metrics
 from harness.servers.server import Endpoints
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Iterator[Callable[..., Told]]:
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Told]]:
     """A server of some kind, with the metrics of a text of ours."""
+    monkeypatch.setattr(metrics, "DEADLINE_S", 60.0)  # this process may be held up
     servers = []
 
     def make(kind: str, text: str | None, **described: Any) -> Told:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.servers.readings import metrics
 from harness.servers.readings.metrics import (
     LARGEST_ANSWER_BYTES,
     MOST_METRICS,
@@ -128,7 +129,10 @@ def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
 
-def test_an_answer_is_fetched_and_read(serve: Callable[..., str]) -> None:
+def test_an_answer_is_fetched_and_read(
+    serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "DEADLINE_S", 60.0)  # this process may be held up
     address = serve(lambda connection: connection.sendall(OK + text("triton-gpu.txt").encode()))
     assert len(TritonMetrics(address).read()) == 8
 

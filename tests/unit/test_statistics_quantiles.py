@@ -21,7 +21,9 @@ samples = arrays(np.float64, st.integers(1, 200), elements=st.floats(0.01, 1e4))
 
 @given(samples, st.floats(0.01, 0.999))
 def test_a_quantile_is_the_nearest_rank(values: np.ndarray, q: float) -> None:
-    assert quantile(values, q) == np.quantile(values, q, method="inverted_cdf")
+    # A share that is above a rank's by no more than floats are off is that rank's.
+    share = q - 1e-9 / len(values)
+    assert quantile(values, q) == np.quantile(values, share, method="inverted_cdf")
 
 
 def test_no_samples_have_no_quantile() -> None:
