@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MISSING = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+RESIZED_S = 10.0
 ARGUMENTS = (
     "--headless",
     "--no-sandbox",  # containers run as root, and load nothing but our own page
@@ -61,6 +63,9 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
+        deadline = time.monotonic() + RESIZED_S  # then the test shall say what it is instead
+        while self.run("return innerWidth") != width and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def complaints(self) -> list[str]:
         """What the console has said since the last call: errors, warnings, refused loads."""
@@ -118,7 +123,7 @@ def browser() -> Iterator[Browser]:
                 call("DELETE", session)
         finally:
             driver.terminate()
-            driver.wait(timeout=20)
+            driver.wait(timeout=60)
             if driver.stdout:
                 driver.stdout.close()
 

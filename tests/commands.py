@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 Stage = Literal["set-up", "start", "warm-up", "window", "report"]
 STUB = "triton_python_b"
-MEASURE = "window: 1500ms, passes: 2"
+SERVER = "tritonserver"
+# No window ends while a test that has been held up is about to strike into it.
+MEASURE = "window: 3s, passes: 3, sentinels: false"
 NOTICED_S = 5.0
 
 
@@ -57,7 +59,8 @@ class RunCommand:
     def servers(self) -> list[int]:
         """The server's main process."""
         if self.traces is None:
-            return [pid for pid in tree(self.process.pid) if named(pid) == "tritonserver"]
+            found = {pid for pid in tree(self.process.pid) if named(pid) == SERVER}
+            return [pid for pid in found if parent(pid) not in found]  # else a stub in the making
         api = self.traces.client.api
         running = [one["Id"] for one in api.containers()]
         new = [one for one in running if one not in self.traces.before["containers"]]
@@ -65,7 +68,8 @@ class RunCommand:
         for one in new:
             with contextlib.suppress(NotFound):  # it has just gone
                 pids.append(api.inspect_container(one)["State"]["Pid"])
-        return [pid for pid in pids if pid]
+        # Before it, one lists the image's backends.
+        return [pid for pid in pids if pid and named(pid) == SERVER]
 
     def server(self) -> int:
         """The one server that runs."""
@@ -99,7 +103,9 @@ class RunCommand:
             try:
                 words = psutil.Process(pid).cmdline()
                 ports = [word.split("=")[1] for word in words if word.startswith("--metrics-port")]
-                with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/metrics") as answer:
+                with urllib.request.urlopen(
+                    f"http://127.0.0.1:{ports[0]}/metrics", timeout=10
+                ) as answer:
                     lines = answer.read().decode().splitlines()
             except (OSError, IndexError, psutil.Error):
                 continue
@@ -150,6 +156,14 @@ def named(pid: int) -> str:
         return ""
 
 
+def parent(pid: int) -> int:
+    """The parent of a process; 0 where it has gone."""
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return 0
+
+
 def run_command(
     scenario: Path, models: Path, temporary: Path, client: DockerClient | None
 ) -> RunCommand:
@@ -163,7 +177,7 @@ def run_command(
         stderr=subprocess.PIPE,
         text=True,
     )
-    return RunCommand(process, reports, temporary, Footprint(process.pid, others=set()), traces)
+    return RunCommand(process, reports, temporary, Footprint(process.pid), traces)
 
 
 def scenario_text(server: str, measure: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from harness.servers.container.server import ContainerServer
 from harness.servers.control import Control
 from harness.servers.home import home
 from harness.servers.staging import staged
-from tests.footprint import listens, lives
+from tests.footprint import assert_in_time, listens, lives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -115,10 +114,7 @@ class Traces:
 
     def assert_gone(self, timeout_s: float = 5.0) -> None:
         """Fail where anything is left after ``timeout_s``."""
-        deadline = time.monotonic() + timeout_s
-        while (left := self.left()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not left, left
+        assert_in_time(self.left, timeout_s)
 
 
 def tree(pid: int) -> set[int]:

@@ -9,32 +9,66 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from harness.servers import leftovers
 from harness.servers.home import home
+from harness.servers.inquiry import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    import pytest
 
 SHARED_MEMORY = Path("/dev/shm")
 BACKEND_FOLDERS = Path("/tmp")
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 10.0, what: str = "") -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 30.0, what: str = "") -> None:
     """Fail where ``condition`` does not come true in time."""
     deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+    while True:
+        late = (
+            time.monotonic() > deadline
+        )  # before one looks: this process may be held up meanwhile
+        if condition():
+            return
+        assert not late, f"not within {timeout_s} s: {what}"
         time.sleep(0.02)
+
+
+def assert_in_time(left: Callable[[], list[str]], timeout_s: float) -> None:
+    """Fail where anything is still ``left`` after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        late = time.monotonic() > deadline  # before one looks, see above
+        if not (found := left()):
+            return
+        assert not late, found
+        time.sleep(0.05)
 
 
 def freeze(pid: int) -> None:
     """Stop a process, and return when all of its threads have: a signal takes a moment to reach each."""
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: _stopped(pid), 10, f"process {pid} is stopped")
+
+
+def thaw_when_silent(pid: int, patch: pytest.MonkeyPatch) -> list[int]:
+    """Let a frozen server go on as soon as a question of :class:`Health` was not answered; note that in the list."""
+    thawed: list[int] = []
+
+    def ask(*arguments: Any) -> bool:
+        answered = answers(*arguments)
+        if not answered and not thawed:
+            os.kill(pid, signal.SIGCONT)
+            thawed.append(pid)
+        return answered
+
+    patch.setattr("harness.servers.health.answers", ask)
+    return thawed
 
 
 def _stopped(pid: int) -> bool:
@@ -71,7 +105,8 @@ class Footprint:
     backend_folders: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.others = {child.pid for child in psutil.Process(self.owner).children(recursive=True)}
+        if self.owner == os.getpid():  # what is below a command is all its own
+            self.others = {child.pid for child in psutil.Process().children(recursive=True)}
         self.backend_folders = set(BACKEND_FOLDERS.glob("python_env_*"))
 
     def note(self) -> Footprint:
@@ -124,10 +159,7 @@ class Footprint:
     def assert_gone(self, timeout_s: float = 5.0, *, files: bool = True) -> None:
         """Fail where anything is left after ``timeout_s``."""
         assert self.servers, "no server was ever seen: nothing is proved"
-        deadline = time.monotonic() + timeout_s
-        while (left := self.left(files=files)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not left, left
+        assert_in_time(lambda: self.left(files=files), timeout_s)
 
 
 def values(words: Iterable[str], option: str) -> list[str]:

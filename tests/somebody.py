@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,8 +71,11 @@ class Somebody:
 
     def state(self) -> dict[str, Any]:
         """Everything that a visitor may have changed: each loaded model with its configuration."""
-        names = filter(self.has_loaded, ("identity", "null", *BROKEN, PROBE))
-        return {name: self.control.effective_configuration(name) for name in names}
+        found = {}
+        for name in filter(self.has_loaded, ("identity", "null", *BROKEN, PROBE)):
+            with suppress(EnvironmentFailedError):  # a visitor has just unloaded it
+                found[name] = self.control.effective_configuration(name)
+        return found
 
     def holdings(self) -> tuple[int, int]:
         """How many stubs and regions of shared memory it has; those of a former configuration linger."""
@@ -188,11 +191,11 @@ def https_proxy(
         [nginx, "-p", str(folder), "-c", str(config)], stderr=subprocess.PIPE
     )
     try:
-        wait_until(lambda: listens(ports["good"]) or process.poll() is not None, 10, "nginx")
+        wait_until(lambda: listens(ports["good"]) or process.poll() is not None, 60, "nginx")
         assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
         yield ports
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         if process.stderr:
             process.stderr.close()

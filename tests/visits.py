@@ -21,7 +21,7 @@ from harness.attachment import attach
 from harness.reference import Reference, write_reference
 from harness.scenario import parse_scenario
 from tests.containers import tree
-from tests.footprint import SHARED_MEMORY, listens, lives
+from tests.footprint import SHARED_MEMORY, assert_in_time, listens, lives
 from tests.somebody import ADMIN, MODELS
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 NOTE_S = 0.5  # how often one looks what a command has by now
 MODEL = "model: identity\n"
 SWEEP = "sweep: {instances: [1, 2], concurrency: [4]}\n"
-QUICK = "measure: {window: 300ms, passes: 2, sentinels: false}\n"
+# A window in which a server or generator that is held up for a moment answers all the same.
+QUICK = "measure: {window: 600ms, passes: 2, sentinels: false}\n"
 LONG = "measure: {window: 1500ms, passes: 4, sentinels: false}\n"
 
 
@@ -116,7 +117,7 @@ class Session:
         self.note()
         os.kill(self.process.pid, number)
 
-    def end(self, timeout_s: float = 90) -> tuple[int, str, str]:
+    def end(self, timeout_s: float = 150) -> tuple[int, str, str]:
         """Wait until it ends and nothing of it is left; the exit code, and what it printed."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -130,10 +131,7 @@ class Session:
                 self.process.communicate()  # and close its pipes
                 raise
             break
-        deadline = time.monotonic() + 10
-        while (left := self.left()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not left
+        assert_in_time(self.left, 10)
         return self.process.returncode, out, err
 
 

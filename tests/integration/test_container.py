@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from harness.servers.container.server import ContainerServer
     from harness.servers.control import Control
     from harness.servers.readings.metric_log import MetricReading
+    from harness.servers.readings.telemetry import Reading
     from tests.containers import Box
 
 NETWORKS = ["bridge", "host"]
@@ -150,19 +150,24 @@ def test_telemetry_reads_them(shared: tuple[ContainerServer, Control]) -> None:
     server, _ = shared
     with Telemetry(0.05) as telemetry:
         telemetry.start(server.processes)
-        deadline = time.monotonic() + 2
-        while time.monotonic() < deadline:
+        rows: list[Reading] = []
+
+        def used(role: str) -> float:
+            """CPU time since the first reading: it is counted in hundredths of a second."""
+            total = 0.0
+            for pid in {row[2] for row in rows if row[1] == role}:
+                cpu = [row[3] for row in rows if row[2] == pid]
+                total += cpu[-1] - cpu[0]
+            return total
+
+        def works() -> bool:
             infer(server, "identity", [1.0] * 64)
+            rows.extend(telemetry.drain())
+            return used("server") > 0 and used("stub") > 0
+
+        wait_until(works, 60, "CPU time of the server and of a stub")
         telemetry.stop()
-        rows = telemetry.drain()
-    used = {}
-    for role in ("server", "stub"):
-        for pid in {row[2] for row in rows if row[1] == role}:
-            cpu = [row[3] for row in rows if row[2] == pid]
-            used[role] = used.get(role, 0.0) + cpu[-1] - cpu[0]
-            assert all(row[4] > 10_000_000 for row in rows if row[2] == pid)
-    assert used["server"] > 0
-    assert used["stub"] > 0
+    assert all(row[4] > 10_000_000 for row in rows if row[1] in {"server", "stub"})
 
 
 def test_the_repository_cannot_be_written_to(shared: tuple[ContainerServer, Control]) -> None:
@@ -189,10 +194,11 @@ def test_it_is_known_as_the_runs_own(shared: tuple[ContainerServer, Control]) ->
 def test_the_log_is_in_the_runs_folder(shared: tuple[ContainerServer, Control]) -> None:
     server, _ = shared
     assert server.log.name == "tritonserver.log"
+    # The engine brings a line a little later than the server its answer.
+    wait_until(lambda: "successfully loaded 'identity'" in server.log.read_text())
     text = server.log.read_text()
     assert "a local image for tests" in text
     assert "Started HTTPService" in text
-    assert "successfully loaded 'identity'" in text
 
 
 def test_it_lives(shared: tuple[ContainerServer, Control]) -> None:
@@ -206,17 +212,22 @@ def test_it_lives(shared: tuple[ContainerServer, Control]) -> None:
 def test_it_is_configured_while_it_runs_and_counts(box: Box) -> None:
     with box.running(("identity",)) as (server, control):
         config = control.effective_configuration("identity")
-        config["instance_group"][0]["count"] = 2
-        control.load("identity", config | {"dynamic_batching": {}}, deadline_s=60)
-        effective = control.effective_configuration("identity")
-        assert effective["instance_group"][0]["count"] == 2
-        assert "dynamic_batching" in effective
+        (group,) = config["instance_group"]
+        # Another count leaves the stub that is there. Where two start at once on a busy machine, one of
+        # Triton 2.51's now and then dies (see OWN_BATCHING in tests/somebody.py).
+        control.load("identity", config | {"instance_group": [group | {"count": 2}]}, deadline_s=60)
+        assert control.effective_configuration("identity")["instance_group"][0]["count"] == 2
         wait_until(lambda: [role for role, _ in server.processes()].count("stub") == 2)
+        control.load("identity", config | {"dynamic_batching": {}}, deadline_s=60)
+        assert "dynamic_batching" in control.effective_configuration("identity")
         first = control.snapshot("identity")
         for size in (1, 1, 8):
             infer(server, "identity", [1.0] * size)
-        wait_until(lambda: counted(first, control).success_count == 3)
+        # A request is counted before its batch is, and both after its answer.
+        wait_until(lambda: sum(counted(first, control).executed_batches.values()) >= 3)
+        wait_until(lambda: counted(first, control).success_count >= 3)
         window = counted(first, control)
+        assert window.success_count == 3
         assert window.inference_count == 10
         assert window.executed_batches == {1: 2, 8: 1}
 

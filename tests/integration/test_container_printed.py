@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from docker.errors import NotFound
 from docker.utils import parse_bytes
 
 from harness.servers.container.launch import DEFAULT_IMAGE
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.containers import Box
+    from tests.containers import Box, Traces
 
 # What is printed of a service, and its type (https://compose-spec.io, schema/compose-spec.json).
 SERVICE = {
@@ -47,7 +49,7 @@ def printed(options: Sequence[str]) -> dict[str, Any]:
         [*SERVE, *options, "--print-compose"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         env=os.environ | {"COLUMNS": "40", "TOKEN": "a secret"},
     )
@@ -103,6 +105,17 @@ def test_the_printed_compose_file_says_all_that_is_asked_for_and_starts_nothing(
     assert plain.keys() == {"image", "command", "volumes", "shm_size", "security_opt", "ports"}
 
 
+def launched(traces: Traces) -> list[dict[str, Any]]:
+    """The containers that have come since and run a server; before it, one lists the image's backends."""
+    api = traces.client.api
+    found = []
+    for one in api.containers():
+        if one["Id"] not in traces.before["containers"]:
+            with contextlib.suppress(NotFound):  # it has just gone
+                found.append(api.inspect_container(one["Id"]))
+    return [made for made in found if "tritonserver" in (made["Config"]["Cmd"] or ())]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("network", ["bridge", "host"])
 def test_the_printed_compose_file_is_the_container_that_is_launched(box: Box, network: str) -> None:
@@ -116,16 +129,13 @@ def test_the_printed_compose_file_is_the_container_that_is_launched(box: Box, ne
         [*SERVE, *options, "--container"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            wait_until(lambda: traces.note().pids or process.poll() is not None, 60, "a container")
+            wait_until(lambda: launched(traces) or process.poll() is not None, 60, "a container")
             assert process.poll() is None, process.communicate()
-            (made,) = (
-                box.client.api.inspect_container(one["Id"])
-                for one in box.client.api.containers()
-                if one["Id"] not in traces.before["containers"]
-            )
+            (made,) = launched(traces)
+            assert traces.note().pids
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
     traces.assert_gone()
     config, host = made["Config"], made["HostConfig"]
     image = box.client.images.get(service["image"])

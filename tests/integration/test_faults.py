@@ -18,7 +18,7 @@ from tests.commands import assert_noticed
 from tests.footprint import lives, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.commands import RunCommand
 
@@ -27,21 +27,27 @@ pytestmark = pytest.mark.long
 KINDS = ("embedded", "container")
 
 
-@contextlib.contextmanager
-def seen(command: RunCommand, cause: str, dying: Callable[[], int] | None = None) -> Iterator[None]:
-    """What is done in the block breaks a trial, which is named, repeated once, and does not end the run.
+def see_it_through(
+    command: RunCommand,
+    cause: str,
+    find: Callable[[], int],
+    strike: Callable[[int], None],
+    *,
+    dies_later: bool = False,
+) -> None:
+    """What is done to a process breaks a trial, which is named, repeated once, and does not end the run.
 
-    ``dying`` finds the process whose end is the fault, where that comes some time after the block.
+    With ``dies_later`` the fault is the end of that process, some time after ``strike``.
     """
     wait_until(lambda: command.trials() or command.process.poll() is not None, timeout_s=120)
     assert command.process.poll() is None, command.process.communicate()
     first = command.server()
-    time.sleep(0.5)
+    victim = find()
+    time.sleep(1)  # the next trial is under way, and its window does not end for two seconds more
     before = len(command.trials())
-    victim = dying() if dying else None
     struck_ns = time.monotonic_ns()
-    yield
-    while victim and lives(victim):
+    strike(victim)
+    while dies_later and lives(victim):
         struck_ns = time.monotonic_ns()
         time.sleep(0.01)
     wait_until(lambda: any(trial.failure for trial in command.trials()), timeout_s=60)
@@ -62,16 +68,22 @@ def seen(command: RunCommand, cause: str, dying: Callable[[], int] | None = None
     again = trials[trials.index(broken[0]) + 1]
     assert (again.point, again.pass_index) == (broken[0].point, broken[0].pass_index)
     assert again.failure is None
-    points = [trial for trial in trials if trial.role == "point" and not trial.failure]
-    assert [trial.pass_index for trial in points] == [0, 1]
+    assert [trial.pass_index for trial in trials if not trial.failure] == [0, 1, 2]
     command.assert_gone()
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_server_is_killed(running: Callable[..., RunCommand], kind: str) -> None:
     command = running(kind)
-    with seen(command, "was ended by SIGKILL"):
-        os.kill(command.server(), signal.SIGKILL)
+    see_it_through(command, "was ended by SIGKILL", command.server, kill)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,15 +91,13 @@ def test_a_stub_is_killed_while_readiness_stays_green(
     running: Callable[..., RunCommand], kind: str
 ) -> None:
     command = running(kind)
-    with seen(command, "the Python stub of cnn_0_0"):
-        os.kill(command.stubs()[-1], signal.SIGKILL)
+    see_it_through(command, "the Python stub of cnn_0_0", lambda: command.stubs()[-1], kill)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_server_is_frozen_for_ever(running: Callable[..., RunCommand], kind: str) -> None:
     command = running(kind)
-    with seen(command, "the server has not answered for"):
-        os.kill(command.server(), signal.SIGSTOP)
+    see_it_through(command, "the server has not answered for", command.server, stop)
 
 
 def test_the_server_is_frozen_while_its_load_changes(running: Callable[..., RunCommand]) -> None:
@@ -95,7 +105,7 @@ def test_the_server_is_frozen_while_its_load_changes(running: Callable[..., RunC
     command = running("embedded", "window: 300ms, passes: 40, warmup_min: 50ms, warmup_max: 100ms")
     wait_until(lambda: len(command.trials()) > 3, 120)
     server, struck_ns = command.server(), time.monotonic_ns()
-    os.kill(server, signal.SIGSTOP)
+    stop(server)
     wait_until(lambda: any(trial.failure for trial in command.trials()), timeout_s=60)
     (broken,) = (trial for trial in command.trials() if trial.failure)
     assert_noticed(broken, struck_ns)  # a request's time-out is 30 s
@@ -111,12 +121,12 @@ def test_the_server_is_frozen_for_three_seconds(
     running: Callable[..., RunCommand], kind: str
 ) -> None:
     """It is noted, the window shows it, and the server is not given up."""
-    for _ in range(2):
-        command = running(kind, "window: 6s, passes: 1, sentinels: false")
+    for _ in range(4):
+        command = running(kind, "window: 12s, passes: 1, warmup_max: 300ms, sentinels: false")
         command.reach("window")
-        time.sleep(2.5)  # until the warm-up has passed
         server = command.server()
-        os.kill(server, signal.SIGSTOP)
+        time.sleep(4)  # until the warm-up has passed
+        stop(server)
         struck = time.monotonic()
         time.sleep(3)
         with contextlib.suppress(ProcessLookupError):
@@ -128,8 +138,9 @@ def test_the_server_is_frozen_for_three_seconds(
     assert command.process.returncode == 4, stderr  # its one point is not valid
     (trial,) = command.trials()
     assert trial.failure is None
-    (note,) = trial.notes
-    assert note.startswith("the server did not answer for ")
+    assert trial.notes
+    # There may be another of a moment in which the command was held up itself.
+    assert all(note.startswith("the server did not answer for ") for note in trial.notes)
     rows = next(command.reports.glob("*/summary.csv")).read_text()
     assert "nothing was answered for" in rows
     command.assert_gone()
@@ -145,8 +156,11 @@ def test_memory_runs_out_under_load(
         file.write(GLUTTON.format(flag=str(flag)))
     command = running(kind, more=", memory: 700m", models=models)
     said = f"the {who} reached its memory limit of 700 MiB and the kernel ended"
-    with seen(command, said, dying=lambda: command.stubs()[-1]):
-        Path(f"/proc/{command.server()}/root{flag}").touch()  # where the server sees it
+
+    def tempt(stub: int) -> None:
+        Path(f"/proc/{stub}/root{flag}").touch()  # where the stub sees it
+
+    see_it_through(command, said, lambda: command.stubs()[-1], tempt, dies_later=True)
 
 
 GLUTTON = """

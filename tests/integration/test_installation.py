@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -53,6 +54,14 @@ def end(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
     return stdout, stderr
 
 
+def pip_runs(parent: int) -> bool:
+    for child in psutil.Process(parent).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just gone
+            if "pip" in child.cmdline():
+                return True
+    return False
+
+
 def test_it_is_installed_once_by_two_at_a_time_and_removed(own_home: Path, python: str) -> None:
     both = [start("install", "--python", python) for _ in range(2)]
     said = [end(process, 0) for process in both]
@@ -86,10 +95,11 @@ def test_an_installation_that_is_cut_off_leaves_no_half(
     own_home: Path, python: str, number: int
 ) -> None:
     process = start("install", "--python", python)
-    wait_until(lambda: list(own_home.glob(".building-*/pip.log")), 60)
+    wait_until(lambda: pip_runs(process.pid), 120, "pip runs")
     time.sleep(0.3)
     children = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
     assert children
+    assert list(own_home.glob(".building-*/pip.log"))
     process.send_signal(number)
     code = {signal.SIGKILL: -signal.SIGKILL}.get(signal.Signals(number), 130)
     end(process, code)

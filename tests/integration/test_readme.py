@@ -42,6 +42,7 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.timeout(900)
 def test_every_command_works(workplace: Path) -> None:
     script = workplace / "tour.sh"
     script.write_text(PRELUDE + "\n".join(blocks("sh")), encoding="utf-8")
@@ -53,7 +54,7 @@ def test_every_command_works(workplace: Path) -> None:
         text=True,
         cwd=workplace,
         env=os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"},
-        timeout=280,
+        timeout=840,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     (run,) = (workplace / "reports").iterdir()

@@ -181,7 +181,8 @@ class TestNotTriton:
         """It has but one, which nobody set: it is silent for a while, and again, and the run goes on."""
         silent, inferred = threading.Event(), list[str]()
         measure = (
-            "measure: {window: 5s, warmup_max: 500ms, passes: 1, sentinels: false,"
+            # Silence is noticed after 4 s, and must begin so long before the window ends.
+            "measure: {window: 12s, warmup_max: 500ms, passes: 1, sentinels: false,"
             " request_timeout: 5s}\n"
         )
 
@@ -193,12 +194,12 @@ class TestNotTriton:
             session = self.run(port, tmp_path, measure)
             for times in (1, 2):
                 before = len(inferred)
-                wait_until(lambda n=before: len(inferred) > n + 100, 30, "load")
+                wait_until(lambda n=before: len(inferred) > n + 100, 60, "load")
                 silent.set()
                 wait_until(lambda n=times: broken() == n, 60, "a trial that broke")
                 first = session.generators()
                 silent.clear()
-                wait_until(lambda g=first: session.generators() - g, 30, "another generator")
+                wait_until(lambda g=first: session.generators() - g, 60, "another generator")
             code, _, err = session.end(timeout_s=120)
         assert code in (0, 4), err
         record, trials, _ = archive(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import tritonclient.grpc as triton
 from harness.errors import EnvironmentFailedError
 from harness.servers.ports import choose_ports
 from tests.commands import assert_noticed
-from tests.footprint import wait_until
+from tests.footprint import freeze, wait_until
 from tests.relay import relay
 from tests.somebody import ADMIN, OWN_BATCHING, Somebody, somebody
 from tests.visits import LONG, MODEL, QUICK, SWEEP, Session, archive, exported, start_harness
@@ -32,11 +33,9 @@ pytestmark = pytest.mark.long
 
 # One instance: see OWN_BATCHING.
 ONE = "sweep: {instances: 1, dynamic_batching: null, concurrency: 4}\n"
-MEASURES = {
-    "warm-up": "window: 1s, warmup_min: 60s, warmup_max: 90s",
-    "window": "window: 90s, warmup_max: 300ms",
-}
-SHORT = "window: 300ms"
+# Before the report no trial may come to its end while one strikes.
+WARMING_UP = "window: 1s, warmup_min: 60s, warmup_max: 90s"
+MEASURES = {"window": "window: 90s, warmup_max: 300ms", "report": "window: 300ms"}
 
 
 @pytest.fixture(autouse=True)
@@ -91,12 +90,14 @@ def reach(stage: str, session: Session, owner: Somebody, before: dict[str, Any])
 def test_an_interrupt_ends_a_run_in_order(
     owner: Somebody, tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
-    measure = f"measure: {{{MEASURES.get(stage, SHORT)}, passes: 1, sentinels: false}}\n"
+    measure = f"measure: {{{MEASURES.get(stage, WARMING_UP)}, passes: 1, sentinels: false}}\n"
     with left_as_it_was(owner) as before:
         session = start_harness(MODEL + owner.scenario() + ONE + measure, tmp_path)
         try:
             reach(stage, session, owner, before)
             session.signal(number)
+            with contextlib.suppress(psutil.Error):  # only root may let it hurry again
+                psutil.Process(session.process.pid).nice(0)
         finally:
             code, _, err = session.end()
         assert code == 130, err
@@ -112,7 +113,7 @@ def test_an_interrupt_while_a_silent_server_is_asked(
     owner: Somebody, tmp_path: Path, number: signal.Signals
 ) -> None:
     with left_as_it_was(owner) as before:
-        os.kill(owner.pid, signal.SIGSTOP)
+        freeze(owner.pid)
         try:
             session = start_harness(MODEL + owner.scenario() + ONE + QUICK, tmp_path)
             try:
@@ -131,12 +132,14 @@ def test_a_second_signal_waits_until_all_is_put_back(owner: Somebody, tmp_path: 
     with left_as_it_was(owner) as before:
         session = start_harness(MODEL + owner.scenario() + ONE + LONG, tmp_path)
         try:
-            wait_until(lambda: session.sealed() > 0, 60, "a trial is over")
+            wait_until(lambda: session.sealed() > 0, 120, "a trial is over")
             assert owner.state() != before
+            freeze(owner.pid)  # so that not all is back before the second one comes
             session.signal(signal.SIGINT)
-            time.sleep(0.3)
+            wait_until(lambda: not session.generators(), 60, "the load generator is gone")
             session.signal(signal.SIGTERM)
         finally:
+            os.kill(owner.pid, signal.SIGCONT)
             code, out, err = session.end()
         assert code == 130, err
     assert "index.html" in out
@@ -223,25 +226,27 @@ def test_a_restart_that_misses_no_question_breaks_the_trial_and_the_run_goes_on(
             at = {f"{name}_port": port for name, port in address.ports.items()}
             # At so low a rate the second has soon counted more than the first ever will.
             sweep = "sweep: {instances: 1, dynamic_batching: null, rate: 50}\n"
-            measure = "measure: {window: 2s, warmup_max: 1s, passes: 6, sentinels: false}\n"
+            # A trial in whose midst one strikes, also where one is held up for seconds before.
+            measure = "measure: {window: 7s, warmup_max: 1s, passes: 3, sentinels: false}\n"
             if not configured:
                 send(second, 3000)
             session = start_harness(MODEL + first.scenario(**at) + sweep + measure, tmp_path)
             try:
-                wait_until(lambda: under_load(first, before), 60, "a trial")
+                wait_until(lambda: under_load(first, before), 120, "a trial")
                 if configured:
                     wanted = first.control.effective_configuration("identity")
                     second.control.load("identity", wanted, deadline_s=30)
                     assert second.state() == first.state()
-                wait_until(lambda: session.sealed() > 0, 60, "a trial is over")
+                sealed = session.sealed()
+                wait_until(lambda: session.sealed() > sealed, 60, "a trial is over")
                 # Within a trial: between two of them a restart spoils nothing, and is none of the run's business.
                 done = executed(first)
-                wait_until(lambda: executed(first) > done + 30, 30, "the next trial is under load")
+                wait_until(lambda: executed(first) > done + 100, 60, "the next trial is under load")
                 address.switch(ports_of(second))
             finally:
                 code, _, err = session.end(timeout_s=120)
             assert code in (0, 4), err
-    (broken,) = repeated(session, trials=6)
+    (broken,) = repeated(session, trials=3)
     said = (
         r"the server's statistics went down \(.+\)"
         if configured
@@ -268,10 +273,10 @@ class TestFaults:
         with somebody(tmp_path, ports=ports) as triton:
             text = MODEL + triton.scenario(ready_timeout="60s")
             session = start_harness(text + SWEEP + LONG.replace("4", "2"), tmp_path)
-            wait_until(lambda: session.sealed() > 0, 60, "a trial is over")
+            wait_until(lambda: session.sealed() > 0, 120, "a trial is over")
             time.sleep(0.5)
-            struck_ns = time.monotonic_ns()
             os.kill(triton.pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+            struck_ns = time.monotonic_ns()
             if fault == "frozen":
                 time.sleep(3)
                 os.kill(triton.pid, signal.SIGCONT)
@@ -297,9 +302,10 @@ class TestFaults:
         self, tmp_path: Path, fault: str
     ) -> None:
         with somebody(tmp_path) as triton:
-            text = MODEL + triton.scenario(ready_timeout="3s")
+            # It is also how long a model may take to load.
+            text = MODEL + triton.scenario(ready_timeout="10s")
             session = start_harness(text + SWEEP + LONG, tmp_path)
-            wait_until(lambda: session.sealed() > 0, 60, "a trial is over")
+            wait_until(lambda: session.sealed() > 0, 120, "a trial is over")
             pid = triton.pid
             os.kill(pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
             try:
@@ -309,7 +315,7 @@ class TestFaults:
                     os.kill(pid, signal.SIGCONT)
         assert code == 3, err
         said = " ".join(err.split())
-        assert "the server did not answer within 3 s" in said
+        assert "the server did not answer within 10 s" in said
         assert "it does not answer, so nothing was put back of identity" in said
         assert "index.html" in out
         record, trials, _ = archive(session)

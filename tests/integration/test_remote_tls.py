@@ -81,8 +81,13 @@ def test_a_run_over_tls_with_a_token(
     text = MODEL + scenario(ports, certificates) + sweep
     measure = QUICK.replace("sentinels", f"sender: {sender}, sentinels")
     session = start_harness(text + measure, tmp_path, environment={"TEST_TOKEN": TOKEN})
-    wait_until(lambda: session.sealed() or session.process.poll() is not None, 60)
-    words = session.commands()
+    seen: list[str] = []
+
+    def sending() -> bool:
+        seen.append(session.commands())  # at this moment: the run may be over at the next
+        return "harness.load.process" in seen[-1] or session.process.poll() is not None
+
+    wait_until(sending, 120, "a load generator")
     code, out, err = session.end()
     assert code in (0, 4), err
     _, trials, archived = archive(session)
@@ -90,6 +95,7 @@ def test_a_run_over_tls_with_a_token(
     assert {trial.point.workload.protocol for trial in trials} == protocols
     assert [trial.failure for trial in trials] == [None] * len(trials)
     assert all(t.statistics and t.statistics.success_count > 0 for t in trials)
+    words = "\n".join(seen)
     assert "harness.load.process" in words
     assert TOKEN not in archived + out + err + words
 

@@ -11,6 +11,7 @@ import pytest
 from harness.records import Outcome
 from harness.report import rebuild
 from tests.browser import MISSING, Browser, browser
+from tests.footprint import wait_until
 from tests.runs import Measured, with_outcome, write_run
 
 if TYPE_CHECKING:
@@ -136,7 +137,13 @@ def test_the_policy_is_in_force(shown: Browser) -> None:
     shown.run("const s = document.createElement('script'); s.textContent = 'window.ran = 1';"
               "document.body.append(s)")  # fmt: skip
     assert shown.run("return window.ran ?? null") is None
-    assert sum("Content Security Policy" in said for said in shown.complaints()) >= 2
+    said: list[str] = []
+    wait_until(
+        lambda: (
+            said.extend(shown.complaints())
+            or sum("Content Security Policy" in one for one in said) >= 2
+        )
+    )
 
 
 def test_names_in_figures_do_not_lie_over_each_other(shown: Browser) -> None:
@@ -169,10 +176,12 @@ def test_a_table_is_sorted_by_a_column(shown: Browser) -> None:
 def test_a_configuration_is_copied(shown: Browser) -> None:
     origin = "return document.querySelector('[data-copy]').dataset.copy"
     shown.devtools("Browser.grantPermissions", permissions=["clipboardReadWrite"])
-    shown.run("document.querySelector('[data-copy]').click()")
     said = shown.run(
         "const button = document.querySelector('[data-copy]');"
-        "return new Promise((done) => setTimeout(() => done(button.textContent), 300))"
+        "return new Promise((done) => {"
+        "  new MutationObserver(() => done(button.textContent)).observe(button, {childList: true});"
+        "  button.click();"
+        "})"
     )
     assert said in {"Copied", "Selected"}
     wanted = shown.run(

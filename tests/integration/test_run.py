@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,19 +148,29 @@ def test_the_summary_has_a_row_a_point_with_the_promised_columns(
         assert point["max_queue_delay_us"] == ("500" if point["dynamic_batching"] == "on" else "")
 
 
-def test_requests_times_cycle_is_the_concurrency_or_the_point_is_doubtful(
+def test_requests_times_cycle_is_the_concurrency_but_for_the_cycles_that_windows_cut(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    points = rows(run[0] / "summary.csv")
-    off = []
-    for point in points:
-        rate = float(point["requests"]) / float(point["window_s"])
+    """A machine that stands still at the edge of a window moves work over it; nothing else may."""
+    moved_s: Counter[str] = Counter()
+    for trial in open_run(run[0]).trials():
+        start_ns, end_ns = trial.window_start_ns, trial.window_end_ns
+        table = open_run(run[0]).samples(trial.index).to_pandas()
+        edges_ns = [
+            at_ns - table[table.done_ns < at_ns].groupby("user").done_ns.max()
+            for at_ns in (start_ns, end_ns)
+        ]
+        assert [len(users) for users in edges_ns] == [trial.point.load.concurrency] * 2
+        if trial.role == "point":
+            moved_s[trial.point.key] += (edges_ns[0].sum() - edges_ns[1].sum()) / 1e9
+    for point in rows(run[0] / "summary.csv"):
+        window_s, users = float(point["window_s"]), float(point["concurrency"])
         cycle_s = (float(point["latency_ms_mean"]) + float(point["client_gap_ms"])) / 1e3
-        if rate * cycle_s != pytest.approx(float(point["concurrency"]), rel=0.03):
-            off.append(point)
-    # A machine that stands still at the edge of a window moves work over it; nothing else may.
-    assert len(off) <= len(points) // 4, off
-    assert all(point["verdict"] != "valid" for point in off), off
+        seen = float(point["requests"]) / window_s * cycle_s
+        assert seen == pytest.approx(users + moved_s[point["point"]] / window_s, rel=0.001)
+        # Up to a cycle a window is the window's own doing; what is more than that makes a point doubtful.
+        allowed = max(0.03, cycle_s / window_s * float(point["passes"]) ** 0.5)
+        assert abs(seen / users - 1) <= allowed or point["verdict"] != "valid", point
 
 
 def test_the_count_agrees_with_the_servers_own(
@@ -219,7 +230,19 @@ def test_the_servers_metrics_are_read_while_windows_pass(
         # The counter's own increase is no more than what the statistics say of the whole window.
         counted = inside[inside.name == "nv_inference_count"].value
         assert trial.statistics is not None
-        assert 0 <= counted.max() - counted.min() <= trial.statistics.inference_count
+        # One at an edge may have been counted outside, as far away as the reading next to it.
+        first_ns, last_ns = inside.time_ns.min(), inside.time_ns.max()
+        samples = open_run(run[0]).samples(trial.index).to_pandas()
+        outside = samples[
+            samples.done_ns.between(
+                read.time_ns[read.time_ns < first_ns].max(), trial.window_start_ns
+            )
+            | samples.done_ns.between(
+                trial.window_end_ns, read.time_ns[read.time_ns > last_ns].min()
+            )
+        ]
+        most = trial.statistics.inference_count + outside.batch.sum()
+        assert 0 <= counted.max() - counted.min() <= most
     assert known >= len(trials) / 2
     for point in rows(run[0] / "summary.csv"):
         if point["pending_mean"] == "":
@@ -286,9 +309,8 @@ def test_a_run_with_tritonclient_works_as_well_and_leaves_nothing_behind(
     reports = tmp_path / "reports"
     process, footprint = started("run", scenario, "--models", triton_models, "--output", reports)
     try:
-        wait_until(lambda: sealed(reports) >= 1, timeout_s=90)
-        footprint.note()
-        process.communicate(timeout=90)
+        wait_until(lambda: footprint.note().servers and sealed(reports) >= 1, timeout_s=120)
+        process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode in (0, 4)
@@ -321,10 +343,9 @@ def test_an_interrupted_run_keeps_and_reports_what_was_measured(
     reports = tmp_path / "reports"
     process, footprint = started("run", scenario, "--models", triton_models, "--output", reports)
     try:
-        wait_until(lambda: sealed(reports) >= 3, timeout_s=90)
-        footprint.note()
+        wait_until(lambda: footprint.note().servers and sealed(reports) >= 3, timeout_s=120)
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130, stderr
@@ -367,7 +388,7 @@ def test_a_window_shorter_than_one_request_is_bad_input_and_what_was_measured_is
         "error: scenario short: measure.window: one request of slow-i1-nodyn-http-b1-c8"
     )
     took_s = float(said.split(" takes ")[1].split(" s ")[0])
-    assert 0.9 <= took_s < 3
+    assert 0.9 <= took_s < 8 * 0.9  # which is how long the last of eight would wait
     assert "longer than its window of 0.5 s" in said
     run = Path(done.stdout.splitlines()[-1]).parent
     record = open_run(run).record()

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 MODELS = Path(__file__).parents[1] / "models"
-SLEEP_S = 0.02  # of the model that sleeps
+SLEEP_S = 0.1  # long beside all that a busy machine adds to it
 SCENARIO = """\
 server: {{response_cache: 64m, cpus: [{first}], memory: 4g}}
 generator: {{cpus: [{last}]}}
 sweep: {{concurrency: 4}}
-measure: {{window: 500ms, passes: 1, sentinels: false}}
+measure: {{window: 2s, passes: 1, sentinels: false}}
 """
 
 
@@ -88,6 +88,7 @@ def test_the_rate_limiter_holds_executions_to_what_there_is(tmp_path: Path, slot
         control.load("sleep", deadline_s=60)
         config = control.effective_configuration("sleep")
         config["instance_group"] = [{"count": instances, "kind": "KIND_CPU"}]
+        config["parameters"]["sleep_us"] = {"string_value": str(round(SLEEP_S * 1e6))}
         config.pop("dynamic_batching", None)
         control.load("sleep", with_features(config, spec), deadline_s=60)
         tensor = triton.InferInput("X", [1, 1], "FP32")
