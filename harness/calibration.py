@@ -9,9 +9,10 @@ the window, over the window, is the mean number it had in hand.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from harness.records import Calibration, CalibrationRow, Outcome
 from harness.servers.control import difference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.bench import Bench
     from harness.point import Workload
@@ -79,29 +80,51 @@ def _window(bench: Bench, name: str, workload: Workload, users: int) -> _Figures
     )
 
 
-def calibrate(bench: Bench, model: str, workloads: Sequence[Workload], users: int) -> Calibration:
-    """Measure the load generator against the probes of ``model``.
+def calibrate(
+    bench: Bench, models: Sequence[str], workloads: Sequence[Workload], users: int
+) -> Calibration:
+    """Measure the load generator against probes in the guise of ``models``.
 
     Args:
         bench: server, control and generator, with the probes staged.
-        model: whose tensors are sent.
+        models: whose tensors are sent; those of models that have the same are sent once.
         workloads: protocols and client batch sizes to calibrate.
         users: the largest concurrency of the run, which is proved.
 
     Raises:
         EnvironmentFailedError: a probe cannot be loaded, or does not answer.
     """
+    alike: dict[str, list[str]] = {}
+    for model in models:
+        alike.setdefault(_tensors(bench.models[model].configuration), []).append(model)
+    rows = [row for same in alike.values() for row in _rows(bench, tuple(same), workloads, users)]
+    resolution_ns = round(time.get_clock_info("monotonic").resolution * 1e9)
+    return Calibration(clock_resolution_ns=resolution_ns, rows=tuple(rows))
+
+
+def _tensors(configuration: Mapping[str, Any]) -> str:
+    """What decides on the bytes of requests and answers, in a form that can be compared."""
+    batched = configuration.get("max_batch_size", 0) > 0
+    told = [batched, configuration["input"], configuration["output"]]
+    return json.dumps(told, sort_keys=True)
+
+
+def _rows(
+    bench: Bench, models: tuple[str, ...], workloads: Sequence[Workload], users: int
+) -> list[CalibrationRow]:
+    """A row a workload, for models that have the same tensors."""
     null, asleep, crowd, ceiling = {}, {}, {}, {}
-    with bench.probe(model, sleep_us=0) as name:
+    with bench.probe(models[0], sleep_us=0) as name:
         for workload in workloads:
             ceiling[workload] = _window(bench, name, workload, CEILING_USERS)
             null[workload] = _window(bench, name, workload, 1)
-    with bench.probe(model, sleep_us=SLEEP_US) as name:
+    with bench.probe(models[0], sleep_us=SLEEP_US) as name:
         for workload in workloads:
             asleep[workload] = _window(bench, name, workload, 1)
             crowd[workload] = _window(bench, name, workload, users)
-    rows = [
+    return [
         CalibrationRow(
+            models=models,
             protocol=workload.protocol,
             batch_size=workload.batch_size,
             ceiling_users=CEILING_USERS,
@@ -117,5 +140,3 @@ def calibrate(bench: Bench, model: str, workloads: Sequence[Workload], users: in
         )
         for workload in workloads
     ]
-    resolution_ns = round(time.get_clock_info("monotonic").resolution * 1e9)
-    return Calibration(clock_resolution_ns=resolution_ns, rows=tuple(rows))

@@ -265,7 +265,7 @@ def _calibrate(plan: Plan, bench: Bench, *, again: bool) -> dict[str, Any]:
     workloads = list(dict.fromkeys(point.workload for point in plan.points))
     users = plan.scenario.sweep.most_users or MOST_PROVED
     try:
-        return {"calibration": calibrate(bench, next(iter(plan.models)), workloads, users)}
+        return {"calibration": calibrate(bench, list(plan.models), workloads, users)}
     except EnvironmentFailedError as error:
         heed()  # an interrupt within an order to the generator arrives here as the generator's death
         if (failure := bench.confirmed_failure()) is not None:

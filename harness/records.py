@@ -196,12 +196,13 @@ def any_point(trials: Iterable[TrialRecord]) -> bool:
 
 
 class CalibrationRow(Frozen):
-    """What the load generator can do with one protocol and one client batch size.
+    """What the load generator can do with one protocol, one client batch size and the tensors of a model.
 
-    Measured on the same server with probes that have the tensors of the model: one that answers at once
-    (*null*) and one that sleeps.
+    Measured on the same server with probes that have those tensors: one that answers at once (*null*) and
+    one that sleeps.
 
     Attributes:
+        models: those whose tensors were sent; none in the archive of a run that sent one model's for all.
         ceiling_rps: requests per second against the null model with ``ceiling_users`` users.
         client_cpu_ms: CPU time of the generator per request, at the ceiling.
         null_ms_p50: median latency of the null model with one user.
@@ -213,6 +214,7 @@ class CalibrationRow(Frozen):
         in_flight: the mean number of requests that the server then had in hand.
     """
 
+    models: tuple[str, ...] = ()
     protocol: str
     batch_size: int
     ceiling_users: int
@@ -233,11 +235,11 @@ class CalibrationRow(Frozen):
 
 
 class Calibration(Frozen):
-    """What the instrument itself can do, by protocol and client batch size.
+    """What the instrument itself can do, by tensors, protocol and client batch size.
 
     Attributes:
         clock_resolution_ns: the smallest step of the clock that requests are timed with.
-        rows: one a workload.
+        rows: one a workload, for each set of models with the same tensors.
     """
 
     clock_resolution_ns: int

@@ -56,8 +56,8 @@ def count_disagreement(trial: TrialMeasures) -> bool:
 def ceiling_share(result: PointResult, calibration: Calibration | None) -> float | None:
     """The point's requests per second over the most that the load generator reached on this server.
 
-    The ceiling was measured against a model that answers at once, with the same protocol and client batch
-    size; ``None`` where it was not.
+    The ceiling was measured against a model that answers at once, with the same tensors, protocol and
+    client batch size; ``None`` where it was not.
     """
     row = calibration_row(result, calibration)
     if row is None or not result.window_s or not row.ceiling_rps:
@@ -66,9 +66,10 @@ def ceiling_share(result: PointResult, calibration: Calibration | None) -> float
 
 
 def calibration_row(result: PointResult, calibration: Calibration | None) -> CalibrationRow | None:
-    """What the generator can do with the point's protocol and client batch size; ``None`` if not known."""
-    workload = result.point.workload
+    """What the generator can do with the point's tensors, protocol and batch size; ``None`` if not known."""
+    workload, model = result.point.workload, result.point.configuration.model
     for row in calibration.rows if calibration else ():
-        if (row.protocol, row.batch_size) == (workload.protocol, workload.batch_size):
+        same = (row.protocol, row.batch_size) == (workload.protocol, workload.batch_size)
+        if same and (not row.models or model in row.models):
             return row
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,7 +80,8 @@ def calibrate(
 
     Before you believe that a server does 3,000 requests/s, know what the sender can do. On the same
     server, with the tensors of your model, two probes take its place: one answers at once, the other
-    sleeps for 5 ms. Every run measures the same at its start and holds its points against it.
+    sleeps for 5 ms; models that have the same tensors share them. Every run measures the same at its start
+    and holds its points against it.
 
     [bold]ceiling[/bold]: requests/s against the probe that answers at once. A point near it may have
     measured the generator.
@@ -130,9 +132,9 @@ def calibrate(
         else:
             to_json.write_text(text + "\n", encoding="utf-8")
     if not printed:
-        for name, calibration in found.items():
-            _show(name, calibration)
-    lacking = [row for calibration in found.values() for row in calibration.rows if not row.proved]
+        for names, rows in groupby(found.rows, lambda row: row.models):
+            _show(", ".join(names), found.clock_resolution_ns, list(rows))
+    lacking = [row for row in found.rows if not row.proved]
     if lacking:
         raise MeasurementError(
             f"the concurrency is not proved: of {lacking[0].users} users the server saw"
@@ -179,8 +181,8 @@ def _validated(base: dict[str, Any]) -> Scenario:
         raise UsageError(said[0].lower() + said[1:], where=f"--{option}") from error
 
 
-def _measure(plan: Plan) -> dict[str, Calibration]:
-    """Each model's calibration, on one server; nothing is left."""
+def _measure(plan: Plan) -> Calibration:
+    """With the tensors of each model, on one server; nothing is left."""
     import secrets
 
     from harness.bench import open_bench
@@ -202,10 +204,10 @@ def _measure(plan: Plan) -> dict[str, Calibration]:
                 "this server loads no probe, or has no statistics: nothing can be proved there",
                 remedy="Calibrate on an embedded server of the same machine",
             )
-        return {name: measured(bench, name, workloads, users) for name in plan.models}
+        return measured(bench, list(plan.models), workloads, users)
 
 
-def _as_json(plan: Plan, found: dict[str, Calibration]) -> dict[str, Any]:
+def _as_json(plan: Plan, found: Calibration) -> dict[str, Any]:
     from harness import __version__
     from harness.host import host_facts
 
@@ -216,13 +218,14 @@ def _as_json(plan: Plan, found: dict[str, Calibration]) -> dict[str, Any]:
         "host": host_facts(),
         "models": {
             name: {
-                "clock_resolution_ns": calibration.clock_resolution_ns,
+                "clock_resolution_ns": found.clock_resolution_ns,
                 "workloads": [
                     {**row.model_dump(mode="json"), "proved": row.proved}
-                    for row in calibration.rows
+                    for row in found.rows
+                    if name in row.models
                 ],
             }
-            for name, calibration in found.items()
+            for name in plan.models
         },
     }
 
@@ -238,12 +241,12 @@ COLUMNS = (
 )
 
 
-def _show(model: str, calibration: Calibration) -> None:
-    """The table, as wide as what is in it."""
+def _show(models: str, clock_resolution_ns: int, measured: list[CalibrationRow]) -> None:
+    """The table of models that have the same tensors, as wide as what is in it."""
     rows = [[name for name, _ in COLUMNS], [unit for _, unit in COLUMNS]]
-    rows += [_row(row) for row in calibration.rows]
+    rows += [_row(row) for row in measured]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    out.print(f"{model}: the clock resolves {calibration.clock_resolution_ns} ns", markup=False)
+    out.print(f"{models}: the clock resolves {clock_resolution_ns} ns", markup=False)
     for row in rows:
         cells = [row[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]

@@ -26,7 +26,7 @@ LEAD = (
     "Before the run, the load generator was measured against a model that answers at once and one that"
     " sleeps for a known time, on the same server. The ceiling is the most that the generator can send; own"
     " latency is what client and network add to every request; concurrency is proved where the server"
-    " itself saw all users’ requests in flight."
+    " itself saw all users’ requests in flight. Models that have the same tensors share a row."
 )
 NOT_PROVED = (
     "Not proved: the generator was not measured against a known model on this server, so neither its"
@@ -43,16 +43,19 @@ def instrument_lead(record: RunRecord) -> str:
 
 
 def instrument_rows(record: RunRecord) -> list[tuple[str, ...]]:
-    """A row a workload, in the order of :data:`INSTRUMENT_COLUMNS`."""
+    """A row a workload and kind of model, in the order of :data:`INSTRUMENT_COLUMNS`."""
     if record.calibration is None:
         return []
-    return [_row(row) for row in record.calibration.rows]
+    rows = record.calibration.rows
+    several = len({row.models for row in rows}) > 1
+    return [_row(row, several=several) for row in rows]
 
 
-def _row(row: CalibrationRow) -> tuple[str, ...]:
+def _row(row: CalibrationRow, *, several: bool) -> tuple[str, ...]:
+    whose = f"{', '.join(row.models)}: " if several else ""
     protocol = {"http": "HTTP", "grpc": "gRPC"}.get(row.protocol, row.protocol)
     return (
-        f"{protocol}, client batch {row.batch_size}",
+        f"{whose}{protocol}, client batch {row.batch_size}",
         number(row.ceiling_rps),
         number(row.ceiling_users),
         number(row.client_cpu_ms),

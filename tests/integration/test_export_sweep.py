@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.archive import open_run
 from harness.repository.exported import open_model
 from tests import onnx_models
 
@@ -64,17 +65,29 @@ def points(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def calibrated(run: Path) -> list[tuple[str, ...]]:
+    """Whose tensors the generator was measured with; every point is held against that."""
+    told = json.loads((run / "summary.json").read_text())
+    assert all(0 < point["of_generator_ceiling"] < 2 for point in told["points"])
+    record = open_run(run).record()
+    assert record.calibration is not None
+    return [row.models for row in record.calibration.rows]
+
+
 def test_two_inputs_of_any_length_and_a_model_without_batches_are_swept_and_checked(
     harness: Harness, root: Path, tmp_path: Path
 ) -> None:
     run, _ = sweep(harness, root, tmp_path, OWN)
     assert len(points(run)) == 4
+    assert calibrated(run) == [("lookup",), ("lookup",), ("unbatched",), ("unbatched",)]
+    assert "unbatched: gRPC, client batch 1" in (run / "index.html").read_text()
 
 
 def test_precisions_of_one_network_compete_in_one_sweep(
     harness: Harness, root: Path, tmp_path: Path
 ) -> None:
     run, said = sweep(harness, root, tmp_path, PRECISIONS)
+    assert calibrated(run) == [("cnn", "cnn_float16", "cnn_int8")]
     (contest,) = json.loads((run / "summary.json").read_text())["models"]
     contenders = {each["model"]: each for each in contest["contenders"]}
     assert {name: each["precision"] for name, each in contenders.items()} == {

@@ -238,7 +238,9 @@ def test_a_point_is_held_against_the_generators_ceiling(tmp_path: Path) -> None:
         null_ms_p50=0.4, own_ms=0.2, sleep_ms=20, sleep_excess_ms=0.3, sleep_sd_ms=0.1, users=4,
         in_flight=3.99,
     )  # fmt: skip
-    for rows, share in (((row,), 0.25), ((), None)):
+    others = row.model_copy(update={"models": ("rnn",), "ceiling_rps": 800.0})
+    own = row.model_copy(update={"models": ("rnn", "cnn")})
+    for rows, share in (((row,), 0.25), ((others, own), 0.25), ((others,), None), ((), None)):
         calibration = Calibration(clock_resolution_ns=1, rows=rows)
         run.write_record(run.record().model_copy(update={"calibration": calibration}))
         point = only(analyse(run))

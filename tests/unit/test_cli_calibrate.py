@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli.calibrate import _plan, _show
 from harness.errors import UsageError
-from harness.records import Calibration, CalibrationRow
+from harness.records import CalibrationRow
 from tests.served import write_model
 
 if TYPE_CHECKING:
@@ -61,15 +61,15 @@ def test_options_that_do_not_fit_are_named(
 
 
 def test_the_table_says_what_is_proved_and_what_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = tuple(
+    rows = [
         CalibrationRow(
             protocol=protocol, batch_size=1, ceiling_users=16, ceiling_rps=4779.4,
             client_cpu_ms=0.035, null_ms_p50=0.6, own_ms=0.196, sleep_ms=5, sleep_excess_ms=0.367,
             sleep_sd_ms=1.143, users=64, in_flight=in_flight,
         )
         for protocol, in_flight in (("http", 63.2), ("grpc", 10.0))
-    )  # fmt: skip
-    _show("cnn", Calibration(clock_resolution_ns=1, rows=rows))
+    ]  # fmt: skip
+    _show("cnn", 1, rows)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "cnn: the clock resolves 1 ns"
     http = "HTTP, client batch 1 4,779 0.035 0.196 0.367 ± 1.143 63.2 of 64 proved"

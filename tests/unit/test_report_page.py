@@ -399,6 +399,16 @@ def test_what_the_generator_can_do_stands_beside_every_point(mixed: Analysis) ->
         line.startswith("| gRPC, client batch 1 |") and line.endswith("| only 60 %")
         for line in lines
     )
+    named = [
+        row.model_copy(update={"models": models})
+        for row in rows
+        for models in (("cnn", "rnn"), ("x",))
+    ]
+    several = with_run(mixed, calibration=Calibration(clock_resolution_ns=1, rows=named))
+    assert any(
+        line.startswith("| cnn, rnn: HTTP, client batch 1 |")
+        for line in check(render_page(several)).lines
+    )
     (row,) = [line for line in lines if "recommended" in line and "2 instances" in line]
     assert "| 36 % |" in row
 
