@@ -123,7 +123,7 @@ def check_name(name: str, source: Source, precision: Precision) -> None:
     Raises:
         UsageError: ``name`` says another network than the record of the training.
     """
-    from harness.models.networks import NETWORKS
+    from harness.networks import NETWORKS
     from harness.point import variant_name
 
     trained = source.training.get("model")

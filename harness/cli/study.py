@@ -92,9 +92,9 @@ def _run(names: list[str], given: dict[str, Any], output: Path) -> Iterator[Stud
     from harness.cli.train import prepare
     from harness.folder import make_folder
     from harness.models.framework import load_keras, require
-    from harness.models.networks import check_network
     from harness.models.settings import resolve_settings
     from harness.models.studies import DEFAULTS, STUDIES, check_study, run_study
+    from harness.networks import check_network
 
     names = names or list(STUDIES)
     for name in names:

@@ -143,8 +143,8 @@ def _train(settings: Settings, folder: Path) -> None:
     from harness.folder import check_replaceable
     from harness.models.dataset import split
     from harness.models.framework import load_keras, require
-    from harness.models.networks import check_network
     from harness.models.record import RECORD, write_model
+    from harness.networks import check_network
     from harness.report.training import write_training_page
 
     check_network(settings.network)

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.models.networks import check_network
 from harness.models.settings import Settings, resolve_settings
+from harness.networks import check_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import UsageError
+from harness.networks import SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-__all__ = ["SHAPE", "Dataset", "RawData", "Split", "clean", "refuse_small_classes", "split"]
+__all__ = ["Dataset", "RawData", "Split", "clean", "refuse_small_classes", "split"]
 
-SHAPE = (28, 28, 1)
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from harness.models.dataset import SHAPE
 from harness.models.framework import quiet
+from harness.networks import SHAPE
 
 if TYPE_CHECKING:
     from pathlib import Path

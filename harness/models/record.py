@@ -22,7 +22,6 @@ from pydantic import Field, ValidationError
 
 from harness.errors import UsageError
 from harness.folder import whole_folder
-from harness.models.dataset import SHAPE
 from harness.models.evaluation import Evaluation, evaluate
 from harness.models.framework import quiet
 from harness.models.onnx_file import (
@@ -35,6 +34,7 @@ from harness.models.onnx_file import (
 )
 from harness.models.settings import Settings
 from harness.models.training import Trained, probabilities
+from harness.networks import SHAPE
 from harness.point import Frozen
 from harness.reference import Reference, write_reference
 

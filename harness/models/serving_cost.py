@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.models.dataset import SHAPE
 from harness.models.framework import seeded_keras
-from harness.models.networks import Penalty, build_network
 from harness.models.onnx_file import INPUT, OUTPUT, write_onnx
+from harness.networks import SHAPE, Penalty, build_network
 from harness.point import Frozen
 
 if TYPE_CHECKING:

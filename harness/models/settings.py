@@ -21,7 +21,7 @@ class Settings(Frozen):
     """Everything that decides what a training run makes.
 
     Attributes:
-        network: one of :data:`harness.models.networks.NETWORKS`.
+        network: one of :data:`harness.networks.NETWORKS`.
         data: ``digits``, ``mnist``, ``fashion-mnist``, an ``.npz`` with ``x`` and ``y``, or a folder
             with one subfolder of images a class.
         full_scale: the value of a white pixel in ``data``; ``None`` takes the source's own (255 for

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.interrupt import heed
 from harness.models.framework import seeded_keras
-from harness.models.networks import Penalty, build_network
+from harness.networks import Penalty, build_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable

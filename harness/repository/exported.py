@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from harness.errors import UsageError
-from harness.network_names import NETWORK_NAMES
+from harness.networks import NETWORKS
 from harness.point import Precision, variant_name
 from harness.repository.configuration import read_configuration
 
@@ -110,7 +110,7 @@ def _how_it_is_made(root: Path, name: str) -> str:
         return f"Make it with harness export{options} from the model that {base} was made of"
     if near := difflib.get_close_matches(name, (each for each in exported if each != name), n=1):
         return f"Did you mean {near[0]}?"
-    if base in NETWORK_NAMES:
+    if base in NETWORKS:
         return (
             f"Train it with harness train --network {base}, then make it with {command}; a model of your"
             f" own with --onnx FILE --name {name}"

@@ -11,9 +11,9 @@ import tritonclient.grpc as grpcclient
 
 from harness.models.evaluation import evaluate
 from harness.models.framework import load_keras, seeded_keras
-from harness.models.networks import Penalty, build_network
 from harness.models.onnx_file import run_onnx, write_onnx
 from harness.models.training import probabilities
+from harness.networks import Penalty, build_network
 from harness.reference import read_reference
 from harness.scenario import ServerSpec
 from harness.servers.control import Control

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.models.dataset import SHAPE, Dataset, RawData, clean, refuse_small_classes, split
+from harness.models.dataset import Dataset, RawData, clean, refuse_small_classes, split
+from harness.networks import SHAPE
 
 CLASSES = ("cat", "dog")
 

@@ -1,25 +1,27 @@
-"""The networks. Adding one is one function here, named in :data:`NETWORKS`.
+"""The networks: each is one function here, and :data:`NETWORKS` holds them by their names.
 
-Each takes Keras and :class:`Shape` and returns an uncompiled ``keras.Model`` from float32 images of
-shape (batch, 28, 28, 1) to class probabilities of shape (batch, classes).
+A function gets Keras, the number of classes and the penalty on its kernels, and gives the layers from float32
+images of shape (batch, 28, 28, 1) to class probabilities of shape (batch, classes). Nothing here imports
+Keras, so that commands that only name a network need not have it.
 """
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.errors import UsageError
-from harness.models.dataset import SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.models.framework import KerasModule, KerasObject
+__all__ = ["NETWORKS", "REFERENCE_PARAMETERS", "SHAPE", "Penalty", "build_network", "check_network"]
 
-__all__ = ["NETWORKS", "REFERENCE_PARAMETERS", "Penalty", "build_network", "check_network"]
-
+# Keras ships no types.
+KerasModule: TypeAlias = Any
+KerasObject: TypeAlias = Any
+SHAPE = (28, 28, 1)
 # Of the reference network with ten classes.
 REFERENCE_PARAMETERS = 93_322
 
@@ -89,10 +91,7 @@ def _convolutional(
 
 
 NETWORKS: dict[str, Callable[[KerasModule, int, KerasObject], list[KerasObject]]] = {
-    "cnn": cnn,
-    "cnn_small": cnn_small,
-    "cnn_wide": cnn_wide,
-    "gru": gru,
+    layers.__name__: layers for layers in (cnn, cnn_small, cnn_wide, gru)
 }
 
 
