@@ -9,6 +9,7 @@ import typer
 
 from harness.cli import app
 from harness.cli.console import note, out
+from harness.networks import NETWORKS, check_network
 
 if TYPE_CHECKING:
     from harness.models.dataset import Dataset, Split
@@ -25,7 +26,8 @@ def train(
     network: Annotated[
         str | None,
         typer.Option(
-            help="The network: cnn (the reference), cnn_small, cnn_wide or gru.", show_default="cnn"
+            help=f"The network, one of {', '.join(NETWORKS)}; cnn is the reference.",
+            show_default="cnn",
         ),
     ] = None,
     data: Annotated[
@@ -144,7 +146,6 @@ def _train(settings: Settings, folder: Path) -> None:
     from harness.models.dataset import split
     from harness.models.framework import load_keras, require
     from harness.models.record import RECORD, write_model
-    from harness.networks import check_network
     from harness.report.training import write_training_page
 
     check_network(settings.network)
