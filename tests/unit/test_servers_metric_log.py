@@ -78,12 +78,35 @@ def test_asking_waits_for_a_reading_after_the_question(monkeypatch: pytest.Monke
     monkeypatch.setattr(metric_log, "PATIENCE_S", 30)
     with MetricLog(60) as log:
         log.start([Counter()])
-        (reader,) = log._readers
-        wait_until(reader.answered.is_set)  # the first reading is over
-        assert len(log.drain()) == 1
+        wait_until(lambda: len(log.drain()) > 0)
         asked_ns = time.monotonic_ns()
         log.refresh()
         assert [row[0] > asked_ns for row in log.drain()] == [True]
+
+
+def test_asked_within_a_reading_it_reads_once_more() -> None:
+    class Slow(Counter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.may_end = threading.Semaphore(0)
+            self.began = 0
+
+        def read(self) -> list[tuple[str, str, float]]:
+            self.began += 1
+            self.may_end.acquire(timeout=60)
+            return super().read()
+
+    slow = Slow()
+    with MetricLog(60) as log:
+        log.start([slow])
+        wait_until(lambda: slow.began == 1)
+        (reader,) = log._readers
+        assert reader.ask()
+        slow.may_end.release()
+        wait_until(lambda: slow.began == 2)
+        assert not reader.answered.is_set()
+        slow.may_end.release()
+        assert reader.answered.wait(60)
 
 
 def test_asking_does_not_wait_for_what_failed() -> None:

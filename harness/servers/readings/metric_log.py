@@ -112,9 +112,12 @@ class _Reader(threading.Thread):
     def run(self) -> None:
         """Read until told to stop."""
         while not self._stopping:
-            self._wake.clear()
+            # Asked within a reading, it reads once more: that one began before the question.
+            if asked := self._wake.is_set():
+                self._wake.clear()
             rest_s = self._read()
-            self.answered.set()
+            if asked:
+                self.answered.set()
             pause_s = self._interval_s * self._readings.pace
             if not self._known:
                 pause_s = max(PAUSE_S, pause_s)

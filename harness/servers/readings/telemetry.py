@@ -80,8 +80,8 @@ class Telemetry:
     def _run(self, processes: Callable[[], Sequence[tuple[str, int]]]) -> None:
         listing_at = next_at = time.monotonic()
         while True:
-            asked = self._wake.is_set()
-            self._wake.clear()
+            if asked := self._wake.is_set():  # what comes after this look is heeded by the next
+                self._wake.clear()
             if asked or time.monotonic() >= listing_at or self._read():
                 self._list(processes)
                 listing_at = time.monotonic() + LISTING_S
