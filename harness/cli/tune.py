@@ -52,7 +52,7 @@ def tune(
         str | None, typer.Option(help="Weights of the L2 penalty to try.", show_default="see above")
     ] = None,
     epochs: Annotated[
-        str | None, typer.Option(help="Numbers of epochs to try.", show_default="20")
+        str | None, typer.Option(help="Numbers of epochs to try.", show_default="30")
     ] = None,
     method: Annotated[
         Method, typer.Option(help="Try the whole grid, or draw --candidates at random.")
@@ -98,8 +98,8 @@ def tune(
     """Find hyper-parameters by cross-validation, and weigh accuracy against the cost of serving.
 
     Several values are given with commas. Every combination is fitted once a fold and judged on the
-    part held out; the test data is never touched. Without values nine candidates of four networks are
-    tried (docs/models.md lists them), which takes three to four minutes on two idle cores.
+    part held out; the test data is never touched. Without values eight candidates of four networks are
+    tried (docs/models.md lists them), which takes about five minutes on two idle cores.
 
     Interrupted, the same command goes on after the last finished fit. The folder then holds tuning.json,
     a page, and best.yaml (and one for the best of each network), to be given to harness train.

@@ -182,10 +182,7 @@ def test_bad_options_are_one_sentence_and_nothing_is_written(
 def test_the_default_search_ends_in_ten_minutes_and_its_cnn_is_right_in_97_of_100(
     harness: Harness, tmp_path: Path
 ) -> None:
-    """The search finds network, batch, rate and penalties, by their means over folds after 20 epochs.
-
-    The number of epochs is not searched: 30 for what is kept are a choice, as docs/models.md says.
-    """
+    """With the settings as they were found; one test of 360 digits says too little, so it is done on three."""
     started = time.monotonic()
     harness("tune", "--output", tmp_path / "tuning", timeout_s=1000)
     assert time.monotonic() - started <= 600
@@ -193,10 +190,14 @@ def test_the_default_search_ends_in_ten_minutes_and_its_cnn_is_right_in_97_of_10
     networks = {each["settings"]["network"] for each in record["candidates"]}
     assert networks == {"cnn", "cnn_small", "cnn_wide", "gru"}
     best = tmp_path / "tuning" / "best-cnn.yaml"
-    harness("train", "--config", best, "--epochs", 30, "--output", tmp_path / "cnn")
-    model = read_record(tmp_path / "cnn")
-    assert model.parameters == 93_322
-    assert model.metrics["test"]["accuracy"] >= 0.97
+    accuracies = []
+    for seed in (7, 8, 9):
+        folder = tmp_path / f"cnn-{seed}"
+        harness("train", "--config", best, "--seed", seed, "--output", folder)
+        model = read_record(folder)
+        assert model.parameters == 93_322
+        accuracies.append(model.metrics["test"]["accuracy"])
+    assert np.mean(accuracies) >= 0.97, accuracies
 
 
 @pytest.mark.long
