@@ -82,8 +82,11 @@ def _window(bench: Bench, name: str, workload: Workload, users: int) -> _Figures
 
 def calibrate(
     bench: Bench, models: Sequence[str], workloads: Sequence[Workload], users: int
-) -> Calibration:
+) -> tuple[Calibration, tuple[str, ...]]:
     """Measure the load generator against probes in the guise of ``models``.
+
+    Returns:
+        What was found, and a note for each set of models in whose guise no probe could be measured.
 
     Args:
         bench: server, control and generator, with the probes staged.
@@ -92,14 +95,26 @@ def calibrate(
         users: the largest concurrency of the run, which is proved.
 
     Raises:
-        EnvironmentFailedError: a probe cannot be loaded, or does not answer.
+        EnvironmentFailedError: no probe at all can be measured, or the server or the generator broke.
     """
     alike: dict[str, list[str]] = {}
     for model in models:
         alike.setdefault(_tensors(bench.models[model].configuration), []).append(model)
-    rows = [row for same in alike.values() for row in _rows(bench, tuple(same), workloads, users)]
+    rows: list[CalibrationRow] = []
+    notes: list[str] = []
+    for same in alike.values():
+        try:
+            rows += _rows(bench, tuple(same), workloads, users)
+        except EnvironmentFailedError as error:
+            if len(alike) == 1 or bench.confirmed_failure() is not None:
+                raise
+            notes.append(
+                f"The instrument was not calibrated with the tensors of {', '.join(same)}: {error}"
+            )
+    if not rows:
+        raise EnvironmentFailedError(notes[0])
     resolution_ns = round(time.get_clock_info("monotonic").resolution * 1e9)
-    return Calibration(clock_resolution_ns=resolution_ns, rows=tuple(rows))
+    return Calibration(clock_resolution_ns=resolution_ns, rows=tuple(rows)), tuple(notes)
 
 
 def _tensors(configuration: Mapping[str, Any]) -> str:

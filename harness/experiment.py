@@ -265,15 +265,15 @@ def _calibrate(plan: Plan, bench: Bench, *, again: bool) -> dict[str, Any]:
     workloads = list(dict.fromkeys(point.workload for point in plan.points))
     users = plan.scenario.sweep.most_users or MOST_PROVED
     try:
-        return {"calibration": calibrate(bench, list(plan.models), workloads, users)}
+        calibration, notes = calibrate(bench, list(plan.models), workloads, users)
     except EnvironmentFailedError as error:
         heed()  # an interrupt within an order to the generator arrives here as the generator's death
         if (failure := bench.confirmed_failure()) is not None:
             if again:
                 return {}
             raise EnvironmentFailedError(failure) from error
-        uncalibrated = f"The instrument was not calibrated: {error}"
-        return {"calibration": None, "notes": (*plan.notes, uncalibrated)}
+        calibration, notes = None, (f"The instrument was not calibrated: {error}",)
+    return {"calibration": calibration, "notes": (*plan.notes, *notes)}
 
 
 def _progress(measured: Measured, done: int, planned: int, started: float) -> Progress:

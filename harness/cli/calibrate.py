@@ -110,6 +110,9 @@ def calibrate(
     [bold]Exit codes[/bold]: 0 the concurrency is proved; 2 no such model, or options that do not fit it;
     3 the server failed or takes no probe; 4 the concurrency is not proved; 130 interrupted.
     """
+    printed = str(to_json) == "-"
+    if to_json is not None and not printed and not to_json.parent.is_dir():
+        raise UsageError("there is no such folder", where=f"--json {to_json}")
     plan = _plan(
         scenario,
         {
@@ -123,8 +126,7 @@ def calibrate(
     if plan.scenario.server.kind == "container":
         fetch_image(plan.scenario.server)
     with note.status("measuring the load generator"):
-        found = _measure(plan)
-    printed = to_json is not None and str(to_json) == "-"
+        found, notes = _measure(plan)
     if to_json is not None:
         text = json.dumps(_as_json(plan, found), indent=1)
         if printed:
@@ -134,6 +136,8 @@ def calibrate(
     if not printed:
         for names, rows in groupby(found.rows, lambda row: row.models):
             _show(", ".join(names), found.clock_resolution_ns, list(rows))
+    if notes:
+        raise EnvironmentFailedError(notes[0])
     lacking = [row for row in found.rows if not row.proved]
     if lacking:
         raise MeasurementError(
@@ -181,7 +185,7 @@ def _validated(base: dict[str, Any]) -> Scenario:
         raise UsageError(said[0].lower() + said[1:], where=f"--{option}") from error
 
 
-def _measure(plan: Plan) -> Calibration:
+def _measure(plan: Plan) -> tuple[Calibration, tuple[str, ...]]:
     """With the tensors of each model, on one server; nothing is left."""
     import secrets
 
