@@ -41,7 +41,8 @@ def usage(telemetry: pa.Table, roles: Collection[str], start_ns: int, end_ns: in
     """What the processes of some roles used within a window; ``None`` without enough readings.
 
     The cumulative CPU time of each process is interpolated at the window's edges. A process that appears
-    within the window had used none before; of one that ends in it the last reading counts.
+    within the window had used none before; of one that ends in it the last reading counts. Where reading
+    began within the window, so does what is said: those that are read first were there before.
 
     Args:
         telemetry: columns ``records.TELEMETRY_COLUMNS``.
@@ -57,7 +58,13 @@ def usage(telemetry: pa.Table, roles: Collection[str], start_ns: int, end_ns: in
     pid = telemetry.column("pid").to_numpy()[chosen]
     cpu_s = telemetry.column("cpu_s").to_numpy()[chosen]
     rss_bytes = telemetry.column("rss_bytes").to_numpy()[chosen]
-    begin, end = max(start_ns, int(time_ns.min())), min(end_ns, int(time_ns.max()))
+    order = np.lexsort((time_ns, pid))
+    again = pid[order][1:] == pid[order][:-1]
+    second_ns = time_ns[order][1:][again].min(
+        initial=int(time_ns.max())
+    )  # by then each was read once
+    begin = max(start_ns, int(time_ns[time_ns < second_ns].max(initial=int(time_ns.min()))))
+    end = min(end_ns, int(time_ns.max()))
     if end - begin < LEAST_COVERED * (end_ns - start_ns):
         return None
     used_s, memory = 0.0, 0

@@ -59,6 +59,17 @@ def test_a_stub_that_appears_within_the_window_counts_from_nothing() -> None:
     assert seen.cores == pytest.approx(1.4 / 2)
 
 
+def test_what_is_read_first_within_the_window_was_there_before() -> None:
+    """The readings of one sweep are some microseconds apart."""
+    table = telemetry(
+        *[(0.4 + 0.1 * t, "server", 1, 900 + 0.02 * t, 100) for t in range(9)],
+        *[(0.40001 + 0.1 * t, "stub", 2, 4000 + 0.08 * t, 50) for t in range(9)],
+    )
+    seen = usage(table, SERVER, 0, 1 * S)
+    assert seen is not None
+    assert seen.cores == pytest.approx(1.0, rel=0.01)
+
+
 def test_a_process_that_ends_within_the_window_counts_up_to_its_last_reading() -> None:
     table = telemetry(
         *[(t, "server", 1, 5.0, 100) for t in range(5)],
