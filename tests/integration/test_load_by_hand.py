@@ -654,6 +654,7 @@ def test_without_a_host_it_ends_at_once(start: Start, tmp_path: Path, file: str)
             3,
         ),
         (["--batch-size", "0"], "'0': expected a whole number from 1 on", 2),
+        (["--model", "identity", "--batch-size", "999"], "999 is above the 64 that identity", 2),
         (["--request-timeout", "-1"], "expected a number above 0", 2),
         (["--seed", "-1"], "'-1': expected a whole number from 0 on", 2),
         (

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import UsageError
-from harness.load.byhand.options import shaped
+from harness.load.byhand.options import open_loop, shaped
 
 PARSE = """
 import json, sys
@@ -49,6 +49,11 @@ def test_the_web_interface_is_on_loopback_unless_told_else(
         timeout=120,
     )
     assert json.loads(done.stdout) == host
+
+
+def test_a_rate_that_nobody_can_send_is_refused() -> None:
+    with pytest.raises(UsageError, match="--rate: expected at most 1,000,000 requests a second"):
+        open_loop(1, SimpleNamespace(rate=1e9, arrivals="constant"))
 
 
 def test_a_shape_is_written_as_in_a_scenario() -> None:

@@ -76,6 +76,7 @@ class Notebook:
         self._sealed = 0
         self._readings: list[tuple[int, str, int, float, int]] = []
         self._server = {"kind": "remote", **ask(target.http, "server")}
+        self._effective = self._configuration()
         _make(path)
         try:
             self._write("running")
@@ -110,9 +111,15 @@ class Notebook:
             seen: the other fields of :class:`harness.archive.TrialRecord`, by name.
 
         Raises:
-            EnvironmentFailedError: no room on the disk, or the server does not tell the configuration.
+            EnvironmentFailedError: no room on the disk.
         """
-        effective = ask(self._target.http, f"models/{self._target.model}/config")
+        try:
+            self._effective = self._configuration()
+        except (
+            EnvironmentFailedError
+        ) as error:  # it has gone: what was sent is kept as a broken trial
+            seen = {"failure": str(error), "failure_ns": time.monotonic_ns()} | seen
+        effective = self._effective
         point = Point(
             configuration=configuration_from(self._target.model, effective),
             workload=workload,
@@ -136,6 +143,10 @@ class Notebook:
         if record.window_s:
             self._windows_s.append(record.window_s)
         self._write("running")
+
+    def _configuration(self) -> dict[str, Any]:
+        """The model's, as the server has it now."""
+        return ask(self._target.http, f"models/{self._target.model}/config")
 
     def close(self) -> None:
         """Say that the run is over."""
@@ -177,8 +188,10 @@ class Notebook:
         processes = [("generator", psutil.Process())]
         if server is not None:
             # Looking for them takes 10 ms, so it is done once: the model stays as it is.
-            stubs = [child for child in server.children(recursive=True) if "stub" in child.name()]
-            processes += [("server", server), *(("stub", stub) for stub in stubs)]
+            with contextlib.suppress(psutil.Error):  # it has just gone
+                below = server.children(recursive=True)
+                stubs = [child for child in below if "stub" in child.name()]
+                processes += [("server", server), *(("stub", stub) for stub in stubs)]
         while True:
             for role, process in processes:
                 with contextlib.suppress(psutil.Error):

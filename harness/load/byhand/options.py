@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError
 from harness.point import ClosedLoad, OpenLoad, ShapedLoad
 from harness.scenario import parse_scenario
+from harness.units import MOST_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -143,6 +144,8 @@ def open_loop(users: int, options: Any) -> OpenLoad:  # noqa: ANN401 - Locust's 
         UsageError: it has no rate, or there are no such arrivals.
     """
     checked((("--rate", above_zero, options.rate),))
+    if options.rate > MOST_RATE:
+        raise UsageError(f"expected at most {MOST_RATE:,.0f} requests a second", where="--rate")
     if options.arrivals not in ("poisson", "constant"):
         raise UsageError(
             f"{options.arrivals!r} are no arrivals", remedy="Give --arrivals poisson or constant"

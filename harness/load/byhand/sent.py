@@ -158,6 +158,13 @@ def _target(asked: Asked) -> Target:
     name = f"[{host}]" if ":" in host else host
     http = f"{name}:{port or 8000}"
     config = ask(http, f"models/{asked.model}/config")
+    largest = int(config.get("max_batch_size", 0)) or 1
+    if asked.workload.batch_size > largest:
+        raise UsageError(
+            f"{asked.workload.batch_size} is above the {largest} that {asked.model} takes in one request",
+            where="--batch-size",
+            remedy="Give fewer, or a model with a larger max_batch_size",
+        )
     return Target(
         http=http,
         grpc=asked.grpc_host or f"{name}:8001",

@@ -72,6 +72,7 @@ class Session:
         self._users = 0
         self._wanted = 0
         self._dispatchers: dict[Level, Dispatcher] = {}
+        self._forgotten_ns = 0
         self.finished = False
         self.dispatcher: Dispatcher | None = None
         self.level = self._level(ClosedLoad(concurrency=1))
@@ -175,7 +176,7 @@ class Session:
             seen.setdefault("failure", "the level was left before its warm-up had passed")
         if "failure" in seen:
             seen["failure_ns"] = time.monotonic_ns()
-        tell(level, samples, window)
+        tell(level, samples, (max(window[0], self._forgotten_ns), window[1]))
         if self._notebook is None:
             return
         flying = np.array(list(level.flying.values()), np.int64)
@@ -267,6 +268,8 @@ class Session:
     def _forget(self, level: Level) -> None:
         if self._notebook is None and len(level.recorder) > MOST_UNCOLLECTED:
             level.recorder = Recorder()
+            self._forgotten_ns = time.monotonic_ns()
+            log.info("figures are of what follows from here on: --run-dir keeps everything")
 
     def _settle(self, level: Level) -> str:
         """Wait until the warm-up has passed, and say how that was judged."""
