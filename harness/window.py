@@ -35,7 +35,7 @@ def settle(driver: Driver, measure: Measure, check: Callable[[], None]) -> str:
         check: raises where the server or the generator is no longer up.
     """
     start = time.monotonic()
-    time.sleep(measure.warmup_min_s)
+    _watch(time.monotonic_ns() + round(measure.warmup_min_s * 1e9), check)
     while True:
         truncation = mser5(driver.latencies())
         elapsed_s = time.monotonic() - start

@@ -213,8 +213,10 @@ class Schedule:
     def next_ns(self) -> int | None:
         """When the next request is due, CLOCK_MONOTONIC in ns; ``None`` after the last."""
         while self._place == len(self._waiting):
-            if not self._grow():
+            fresh = self._following()
+            if fresh is None:
                 return None
+            self._waiting, self._place = fresh, 0
         return int(self._waiting[self._place])
 
     def take(self) -> None:
@@ -223,19 +225,19 @@ class Schedule:
 
     def untaken(self, start_ns: int, end_ns: int) -> int:
         """How many requests are due from ``start_ns`` up to ``end_ns`` and not taken."""
-        while not len(self._waiting) or self._waiting[-1] < end_ns:
-            if not self._grow():
+        waiting = [self._waiting[self._place :]]
+        while not len(waiting[-1]) or waiting[-1][-1] < end_ns:
+            fresh = self._following()
+            if fresh is None:
                 break
-        left = self._waiting[self._place :]
-        return int(((left >= start_ns) & (left < end_ns)).sum())
+            waiting.append(fresh)
+        self._waiting, self._place = np.concatenate(waiting), 0
+        return int(((self._waiting >= start_ns) & (self._waiting < end_ns)).sum())
 
-    def _grow(self) -> bool:
-        """Append the next chunk, and let go of what was taken; ``False`` when there is none."""
+    def _following(self) -> npt.NDArray[np.int64] | None:
+        """The next chunk of the schedule, CLOCK_MONOTONIC in ns; ``None`` after the last."""
         times_s = None if self._exhausted else next(self._chunks, None)
         if times_s is None:
             self._exhausted = True
-            return False
-        fresh = self._start_ns + np.rint(times_s * 1e9).astype(np.int64)
-        self._waiting = np.concatenate([self._waiting[self._place :], fresh])
-        self._place = 0
-        return True
+            return None
+        return self._start_ns + np.rint(times_s * 1e9).astype(np.int64)

@@ -28,7 +28,6 @@ IDLE_NS = 5_000_000  # after which a connection is looked at before it is used
 # What a user answers with its next request at once, as its model would: the server works as it should.
 NO_BACKOFF = (Outcome.OK, Outcome.WRONG_ANSWER, Outcome.REJECTED)
 REASONS_KEPT = 100
-LONGEST_REASON = 600  # a server may say what it likes in it
 
 
 class Level:
@@ -98,7 +97,6 @@ class Level:
 
     def note(self, reason: str) -> None:
         """Count a reason of a failure; only the first hundred different ones are told apart."""
-        reason = reason[:LONGEST_REASON]
         if reason in self.reasons or len(self.reasons) < REASONS_KEPT:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
 

@@ -7,12 +7,16 @@ import errno
 from harness.records import Outcome
 
 __all__ = [
+    "LONGEST_REASON",
     "FailedRequestError",
     "answered_outcome",
     "grpc_outcome",
     "http_outcome",
     "socket_outcome",
 ]
+
+# A server may say what it likes in it: so much is shown, once secrets have been found in it.
+LONGEST_REASON = 600
 
 # What Triton's queue policy says, with HTTP 503 and gRPC UNAVAILABLE: max_queue_size, and
 # default_timeout_microseconds with the action REJECT (src/dynamic_batch_scheduler.cc).

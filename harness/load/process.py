@@ -30,6 +30,7 @@ from harness.load.level import Level
 from harness.load.links.grpc_threads import prepare_grpc
 from harness.load.links.watchdog import Watchdog
 from harness.load.messages import error_message, receive, send
+from harness.load.outcomes import LONGEST_REASON
 from harness.load.pools import Pools
 from harness.load.senders import Sender, connect
 from harness.load.target import Target
@@ -180,7 +181,7 @@ class Generator:
                     level.workload.label,
                     level.load.key,
                     times,
-                    self._target.access.redacted(reason),
+                    self._target.access.redacted(reason)[:LONGEST_REASON],
                 )
 
 

@@ -94,6 +94,23 @@ def right_to_its_end(connection: socket.socket, x: bytes) -> None:
     connection.close()
 
 
+def right_with_no_length(connection: socket.socket, x: bytes) -> None:
+    """The same, which HTTP/1.1 need not say."""
+    head, _, rest = response(x).partition(b"\r\nContent-Length: ")
+    connection.sendall(head + rest[rest.index(b"\r\n") :])
+    connection.close()
+
+
+def right_after_hints(connection: socket.socket, x: bytes) -> None:
+    connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 2 + response(x))
+
+
+def stall_before_its_end(connection: socket.socket, x: bytes) -> None:
+    """Of a body that ends with the connection."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + response(x)[-20:-4])
+    time.sleep(10 * TIMEOUT_S)
+
+
 def bytes_after_the_end(connection: socket.socket, x: bytes) -> None:
     connection.sendall(response(x) + b"HTTP/1.1 200 OK\r\n")
 
@@ -292,7 +309,10 @@ GRPC: dict[str, Callable[[Call], bytes]] = {
     "silent": Call.keep_silent,
 }
 RIGHT = [("http", name) for name in ("right", "chunked", "byte by byte", "closing", "to its end")]
+RIGHT_FOR_RAW = {"no length": right_with_no_length, "hints": right_after_hints}
 ONLY_RAW: dict[str, tuple[Behaviour, Outcome]] = {
+    "no content": (says(b"HTTP/1.1 204 No Content\r\n\r\n"), Outcome.OTHER),
+    "stalls before its end": (stall_before_its_end, Outcome.TIMEOUT),
     "drips": (drip, Outcome.TIMEOUT),
     "no HTTP": (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), Outcome.OTHER),
     "endless head": (endless_head, Outcome.OTHER),
@@ -322,6 +342,15 @@ def test_right_answers_in_any_form(
         assert fared.reconnects == 0
     elif driver.name == "raw":  # tritonclient connects again without telling
         assert fared.reconnects >= len(samples) - 3 * USERS
+
+
+@pytest.mark.parametrize("name", RIGHT_FOR_RAW)
+def test_right_answers_as_proxies_may_send_them(driver: Driver, reference: Path, name: str) -> None:
+    if driver.name != "raw":
+        return  # its client takes them for malformed
+    server = FakeServer(RIGHT_FOR_RAW[name])
+    samples, _ = run(driver, "http", server.address, reference, least=MANY)
+    assert set(samples["outcome"]) == {Outcome.OK}
 
 
 @either_protocol

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.access import Access
 from harness.load.answers import Answer, Output
 from harness.load.links.http_answer import parse_head, parse_http
 from harness.load.outcomes import FailedRequestError
@@ -87,7 +88,6 @@ def test_what_is_no_answer_has_its_outcome(raw: bytes, outcome: Outcome) -> None
         b"",
         b"SSH-2.0-OpenSSH_9.2",
         b"HTTP/2 200 OK\r\nContent-Length: 1",
-        b"HTTP/1.1 200 OK",
         b"HTTP/1.1 2000 OK\r\nContent-Length: 1",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1e3",
@@ -162,3 +162,14 @@ def test_a_json_header_beyond_all_bounds_is_not_parsed() -> None:
     outcome, reason = failed(response(JSON + b" " * (1 << 20)))
     assert outcome is Outcome.WRONG_ANSWER
     assert "a JSON header of" in reason
+
+
+def test_a_secret_in_a_long_answer_is_found_before_that_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reason is cut only where it is shown."""
+    secret = "s3cr3t-" + "A" * 1000
+    monkeypatch.setenv("TOKEN", secret)
+    body = b"x" * 480 + b" Bearer " + secret.encode()
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert "s3cr3t" not in Access(token_env="TOKEN").redacted(failed(head + body)[1])

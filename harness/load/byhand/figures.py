@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.load.outcomes import LONGEST_REASON
 from harness.records import Outcome
 from harness.statistics.counts import quantile_is_supported, samples_needed
 
@@ -26,7 +27,7 @@ def tell(level: Level, samples: npt.NDArray[np.void], window: tuple[int, int]) -
     right = ended[ended["outcome"] == Outcome.OK]
     name = f"{level.workload.label}, {level.load.key}"
     for reason, times in level.reasons.items():
-        log.warning("%s: %d times %s", name, times, reason)
+        log.warning("%s: %d times %s", name, times, reason[:LONGEST_REASON])
     if len(right) and window[1] > window[0]:
         took_ms = (right["done_ns"] - right["scheduled_ns"]) / 1e6
         p50, p99 = (_percentile(took_ms, q) for q in (0.5, 0.99))

@@ -24,6 +24,7 @@ from harness.load.byhand.options import (
     stepped,
 )
 from harness.load.level import Sending
+from harness.load.outcomes import LONGEST_REASON
 from harness.point import Load
 
 __all__ = [
@@ -131,7 +132,9 @@ class HandUser(locust.User):
             name=self.model,
             response_time=sending.latency_ms,
             response_length=0,
-            exception=None if sending.reason is None else RuntimeError(sending.reason),
+            exception=None
+            if sending.reason is None
+            else RuntimeError(sending.reason[:LONGEST_REASON]),
             context={},
         )
         if sending.backoff_s:

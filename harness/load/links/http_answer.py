@@ -33,6 +33,9 @@ LARGEST_BODY = 256 * 2**20
 LARGEST_JSON_HEADER = 2**20  # before the tensors' bytes; some are kept
 UNIQUE = {b"content-length", b"transfer-encoding", b"inference-header-content-length"}
 HEAD_END = b"\r\n\r\n"
+BODILESS = {204, 304}  # whatever their heads say (RFC 9110, section 6.4.1)
+# What a server says of a failure: more than is shown, since secrets in it are found before it is cut.
+LONGEST_SAID = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def parse_head(head: bytes) -> Head:
         FailedRequestError: it is malformed, or of a kind that a model's answer never is.
     """
     first, *lines = head.split(b"\r\n")
-    match = re.fullmatch(rb"HTTP/1\.([01]) ([2-5][0-9]{2})(?: .*)?", first)
+    match = re.fullmatch(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?", first)
     if match is None:
         raise malformed(f"it begins with {first[:40]!r}")
     fields: dict[bytes, bytes] = {}
@@ -85,13 +88,16 @@ def parse_head(head: bytes) -> Head:
         raise malformed(f"transfer coding {coding[:40]!r}")
     tokens = {token.strip() for token in fields.get(b"connection", b"").lower().split(b",")}
     close = b"close" in tokens or (match[1] == b"0" and b"keep-alive" not in tokens)
+    status = int(match[2])
     length = None if coding else _number(fields, b"content-length")
-    if length is None and not coding and not close:
-        raise malformed("neither a length nor chunks")
+    if status < 200 or status in BODILESS:
+        coding, length = b"", 0
+    if length is None and not coding:
+        close = True  # it ends with the connection (RFC 9112, section 6.3)
     if length is not None and length > LARGEST_BODY:
         raise malformed(f"{length} bytes announced, more than {LARGEST_BODY}")
     json_length = _number(fields, b"inference-header-content-length")
-    return Head(int(match[2]), length, bool(coding), json_length, close)
+    return Head(status, length, bool(coding), json_length, close)
 
 
 def _number(fields: dict[bytes, bytes], name: bytes) -> int | None:
@@ -138,7 +144,7 @@ def parse_http(raw: bytes) -> Answer:
     head = parse_head(raw[:end])
     body = raw[end + len(HEAD_END) :]
     if head.status != 200:
-        text = body[:500].decode(errors="replace")
+        text = body[:LONGEST_SAID].decode(errors="replace")
         raise FailedRequestError(http_outcome(head.status, text), f"HTTP {head.status}: {text}")
     try:
         if head.json_length is None:

@@ -20,6 +20,7 @@ from harness.records import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
+    from harness.load.links.http_answer import Head
     from harness.load.links.watchdog import Watchdog
 
 __all__ = ["HttpLink"]
@@ -107,13 +108,18 @@ class HttpLink:
     def _receive_rest(self, first: bytes) -> bytes:
         """Read what is missing of a response that begins with ``first``."""
         response = _Response(first, self._connection.receive)
-        end = response.until(HEAD_END, 0)
-        head = parse_head(bytes(response.data[:end]))
-        start = end + len(HEAD_END)
+        head, start = response.head()
+        while (
+            head.status < 200
+        ):  # an interim response: the one that is meant follows (RFC 9110, 15.2)
+            del response.data[:start]
+            head, start = response.head()
         if head.chunked:
             whole = bytes(response.data[:start]) + response.chunks(start)
         elif head.length is None:
             whole = response.to_end()
+            if self._connection.is_over:  # so it did not end by itself
+                raise FailedRequestError(Outcome.TIMEOUT, "no answer in time")
         else:
             response.at_least(start + head.length)
             if len(response.data) > start + head.length:
@@ -145,6 +151,11 @@ class _Response:
         if len(self.data) > LARGEST_BODY + 2 * LARGEST_HEAD:
             raise malformed(f"more than {LARGEST_BODY} bytes")
         return bool(piece)
+
+    def head(self) -> tuple[Head, int]:
+        """Read a head; return it, and where the body begins."""
+        end = self.until(HEAD_END, 0)
+        return parse_head(bytes(self.data[:end])), end + len(HEAD_END)
 
     def to_end(self) -> bytes:
         """Read until the server closes the connection (RFC 9112, section 6.3)."""
