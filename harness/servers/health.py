@@ -27,6 +27,7 @@ ANSWER_TIMEOUT_S = 1.0
 LAST_TIMEOUT_S = 0.5  # at least, of the question on which a server is given up
 HELD_UP_S = 0.25  # a question that took so much longer than it may says more of this machine
 SILENT_S = 1.0  # so long, and it is noted
+CAUSE_S = 0.5  # so long the cause of a stub's death is waited for
 PAUSE_S = 0.1  # between two questions to a server that refuses
 
 
@@ -90,8 +91,15 @@ class Health:
         failures = [failure for stubs in watched if (failure := stubs.failure())]
         # Released in the meantime, by another thread, they may go.
         if failures and watched is self._watched:
-            return failures[0]
+            return self._cause() or failures[0]
         return self._silence()
+
+    def _cause(self) -> str | None:
+        """Why a stub has died, where that is learnt a moment later: an engine's word of memory that ran out."""
+        deadline = time.monotonic() + CAUSE_S
+        while (failure := self._server.failure()) is None and time.monotonic() < deadline:
+            time.sleep(PAUSE_S)
+        return failure
 
     def _silence(self) -> str | None:
         """Ask the server now and then; where it does not answer, ask until it does or is given up."""
