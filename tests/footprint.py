@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,13 @@ from harness.servers.home import home
 from harness.servers.inquiry import answers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     import pytest
 
 SHARED_MEMORY = Path("/dev/shm")
 BACKEND_FOLDERS = Path("/tmp")
+PROCESSES = ("tritonserver", "triton_python_b", "guard.py", "harness.load")
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 30.0, what: str = "") -> None:
@@ -90,6 +92,28 @@ def lives(pid: int) -> bool:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Fail where the block leaves a process, port, shared-memory region or temporary folder of a server."""
+    before = _held()
+    yield
+    assert_in_time(lambda: sorted(_held() - before), 5)
+
+
+def _held() -> set[str]:
+    found: set[str] = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has just gone
+            words = " ".join([process.name(), *process.cmdline()])
+            if any(mark in words for mark in PROCESSES):
+                found.add(f"process {process.pid}")
+                sockets = process.net_connections()
+                found |= {f"port {each.laddr.port}" for each in sockets if each.status == "LISTEN"}
+    for folder in (SHARED_MEMORY, Path(tempfile.gettempdir())):
+        found |= {str(path) for path in folder.glob(f"{leftovers.PREFIX}*")}
+    return found | {str(path) for path in BACKEND_FOLDERS.glob("python_env_*")}
 
 
 @dataclass

@@ -29,7 +29,7 @@ from harness.servers.embedded.installation import install_environment
 from harness.servers.embedded.interpreter import inspect
 from harness.servers.health import ASK_EVERY_S, Health
 from harness.servers.staging import staged
-from tests.footprint import Footprint, freeze, lives, thaw_when_silent, wait_until
+from tests.footprint import Footprint, freeze, lives, nothing_left, thaw_when_silent, wait_until
 from tests.servers import make_home
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def test_ports_that_are_given_are_used(own_home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("endpoint", ["http_port", "grpc_port", "metrics_port"])
 def test_a_port_that_is_taken(own_home: Path, tmp_path: Path, endpoint: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with nothing_left(), socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
             pytest.raises(EnvironmentFailedError, match=f"{port}.*taken") as caught,

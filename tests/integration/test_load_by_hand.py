@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -52,16 +53,22 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("by-hand")
 
 
-@pytest.fixture(scope="module")
-def server(logs: Path) -> Iterator[Server]:
-    models = ROOT / "tests" / "models"
+@contextmanager
+def served(logs: Path, run_id: str) -> Iterator[Server]:
+    """A Triton with both models."""
+    folders = {name: ROOT / "tests" / "models" / name for name in MODELS}
     with ExitStack() as stack:
-        folders = {name: models / name for name in MODELS}
-        repository = stack.enter_context(staged(folders, "by-hand"))
-        server = stack.enter_context(serving(ServerSpec(), repository, logs=logs, run_id="by-hand"))
+        repository = stack.enter_context(staged(folders, run_id))
+        server = stack.enter_context(serving(ServerSpec(), repository, logs=logs, run_id=run_id))
         with Control(server.endpoints) as control:
             for name in folders:
                 control.load(name, deadline_s=60)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(logs: Path) -> Iterator[Server]:
+    with served(logs, "by-hand") as server:
         yield server
 
 
@@ -215,6 +222,32 @@ def test_what_was_measured_is_kept_when_it_is_interrupted(
 
 
 RATE = 80
+
+
+def test_a_level_whose_server_dies_is_kept_as_a_broken_trial(tmp_path: Path) -> None:
+    with served(tmp_path, "dies") as server, starting(server, tmp_path) as start:
+        process = start(
+            *("closed_loop.py", "--headless", "--model", "identity", "--users", 4),
+            *("--spawn-rate", 4, "--run-time", "60s", "--run-dir", tmp_path / "run"),
+        )
+        wait_until(lambda: "All users spawned" in said(tmp_path), END_S, "users")
+        send_for(server, MEASURED_S)
+        os.kill(server.processes()[0][1], signal.SIGKILL)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(END_S) == 1, said(
+            tmp_path
+        )  # Locust's own code where requests have failed
+    assert "Traceback" not in said(tmp_path)
+    run = open_run(tmp_path / "run")
+    (trial,) = run.trials()
+    assert trial.failure
+    assert trial.effective["name"] == "identity"
+    outcomes = run.samples(1)["outcome"].to_pylist()
+    assert outcomes.count(Outcome.OK) > 100
+    assert set(outcomes) & {Outcome.RESET, Outcome.REFUSED}
+
+
 STEADY = {
     "constant": ("open_loop.py", "--rate", RATE, "--arrivals", "constant", "--users", 16),
     "poisson": ("open_loop.py", "--rate", RATE, "--arrivals", "poisson", "--users", 16),

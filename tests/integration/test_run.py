@@ -15,7 +15,7 @@ import pytest
 
 from harness.archive import open_run
 from harness.records import Outcome
-from tests.footprint import Footprint, wait_until
+from tests.footprint import Footprint, nothing_left, wait_until
 from tests.served import points_of, write_model
 
 if TYPE_CHECKING:
@@ -291,7 +291,8 @@ def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_measured(
 ) -> None:
     scenario.write_text(SCENARIO.replace("instances: [1, 2]", "kind: [cpu, gpu]"))
     reports = tmp_path / "reports"
-    done = harness("run", scenario, "--models", triton_models, "--output", reports, code=3)
+    with nothing_left():
+        done = harness("run", scenario, "--models", triton_models, "--output", reports, code=3)
     (said,) = [line for line in done.stderr.splitlines() if "GPU" in line]
     assert "the server has no GPU, and 1 instance on GPU" in said
     assert not sealed(reports)
