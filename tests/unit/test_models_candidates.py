@@ -37,7 +37,7 @@ def test_the_default_grid_varies_every_hyper_parameter_and_tries_every_network()
     assert chosen(candidates, "network") == {("cnn",), ("cnn_small",), ("cnn_wide",), ("gru",)}
     for name in ("batch_size", "learning_rate", "l1", "l2"):
         assert len(chosen(candidates, name)) > 1, name
-    assert len(candidates) == 9
+    assert len(candidates) == 8
 
 
 def test_what_is_fixed_is_no_axis_of_the_default_grid() -> None:
