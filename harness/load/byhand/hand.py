@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import locust.runners
+from gevent.lock import Semaphore
 
 from harness.errors import HarnessError, UsageError
 from harness.load.byhand.notebook import Notebook
@@ -66,6 +67,9 @@ class Hand:
         self._asked: Asked | None = None
         self._notebook: Notebook | None = None
         self._starts = 0
+        self._main = gevent.getcurrent()
+        self._ending = Semaphore()
+        self._told = False
         if not environment.stop_timeout:
             environment.stop_timeout = self.options.request_timeout + STOP_ALLOWANCE_S
         self._take_interrupts()
@@ -111,9 +115,13 @@ class Hand:
             self.session.wanted(0)
 
     def quit(self, **_: Any) -> None:  # noqa: ANN401 - Locust's own objects
-        """Locust ends, however it was told to."""
-        self._close_session()
-        self._close_notebook()
+        """Locust ends, however it was told to: by whoever tells it first, and another signal changes nothing."""
+        while self._told and gevent.getcurrent() is not self._main:
+            gevent.sleep(LOOK_S)  # until the first has ended the process
+        self._told = True
+        with self._ending:
+            self._close_session()
+            self._close_notebook()
 
     @property
     def model(self) -> str:
