@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.long
+
 MEASURE = """
 measure: {window: 500ms, passes: 2, sentinels: false}
 slo: {p99: 5s, errors: 0}

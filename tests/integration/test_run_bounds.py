@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.long
+
 ROOM = "400k"
 MORE_ROOM = "64m"
 PASSES = 6
