@@ -98,8 +98,10 @@ def listens(port: int) -> bool:
 def nothing_left() -> Iterator[None]:
     """Fail where the block leaves a process, port, shared-memory region or temporary folder of a server."""
     before = _held()
-    yield
-    assert_in_time(lambda: sorted(_held() - before), 5)
+    try:
+        yield
+    finally:
+        assert_in_time(lambda: sorted(_held() - before), 5)
 
 
 def _held() -> set[str]:

@@ -21,7 +21,7 @@ from harness.attachment import attach
 from harness.reference import Reference, write_reference
 from harness.scenario import parse_scenario
 from tests.containers import tree
-from tests.footprint import SHARED_MEMORY, assert_in_time, listens, lives
+from tests.footprint import SHARED_MEMORY, assert_in_time, listens, lives, nothing_left
 from tests.somebody import ADMIN, MODELS
 
 if TYPE_CHECKING:
@@ -157,9 +157,10 @@ def start_harness(
 
 
 def asked(scenario: str) -> Attachment:
-    """What is found out before anything is measured."""
+    """What is found out before anything is measured; to ask leaves nothing."""
     parsed = parse_scenario(scenario, name="remote", where="remote.yaml")
-    return attach(parsed, Path("no-models-here"))
+    with nothing_left():
+        return attach(parsed, Path("no-models-here"))
 
 
 def archive(session: Session) -> tuple[RunRecord, list[TrialRecord], str]:
