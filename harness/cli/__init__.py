@@ -72,26 +72,34 @@ def harness(
     """Find out how a model should be served by Triton Inference Server, and what it will hold."""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command and exit with its code: 0, 1, 2, 3, 4 or 130 (see ``docs/exit-codes.md``)."""
-    from harness.cli import verbs  # noqa: F401 - registers the commands on the app
-
-    take_signals()
-    code = 0
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run the command, tell how it ended, and return its code."""
     try:
         app(None if arguments is None else list(arguments), prog_name="harness")
     except HarnessError as error:
         from harness.cli.console import complain
 
         complain(str(error))
-        code = error.exit_code
-    except KeyboardInterrupt:  # before a command has begun, or after it has ended
-        code = INTERRUPTED
+        return error.exit_code
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:  # noqa: BLE001 - Python would end with 1, which means an SLO that is not met
         traceback.print_exc()
-        code = OURS
+        return OURS
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit with its code: 0, 1, 2, 3, 4 or 130 (see ``docs/exit-codes.md``)."""
+    from harness.cli import verbs  # noqa: F401 - registers the commands on the app
+
+    take_signals()
+    try:
+        code = _run(arguments)
+    except (
+        KeyboardInterrupt
+    ):  # before a command has begun, after it has ended, or while its end is told
+        code = INTERRUPTED
     if interrupted():
         # ``python -m`` ends itself with SIGINT instead of a code where an interrupt, caught or not, came
         # through code in a string, such as the methods of a dataclass, also at its very end

@@ -62,6 +62,26 @@ def test_any_other_error_that_python_drops_is_still_said() -> None:
     assert "ZeroDivisionError" in done.stderr
 
 
+TWICE = """
+import os, signal
+from harness.cli import console, main
+
+def complain(text):
+    os.kill(os.getpid(), signal.{signal})
+    sum(range(1000))
+
+console.complain = complain
+main(["run", "no-such-scenario.yaml"])
+"""
+
+
+def test_an_interrupt_while_the_end_is_told_ends_it_with_130() -> None:
+    for name in ("SIGINT", "SIGTERM"):
+        done = run(TWICE.format(signal=name))
+        assert done.returncode == 130
+        assert done.stderr == ""
+
+
 HUNG_UP = """
 import pathlib, sys, time
 from harness.interrupt import take_signals
