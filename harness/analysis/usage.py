@@ -60,9 +60,8 @@ def usage(telemetry: pa.Table, roles: Collection[str], start_ns: int, end_ns: in
     rss_bytes = telemetry.column("rss_bytes").to_numpy()[chosen]
     order = np.lexsort((time_ns, pid))
     again = pid[order][1:] == pid[order][:-1]
-    second_ns = time_ns[order][1:][again].min(
-        initial=int(time_ns.max())
-    )  # by then each was read once
+    # By then each process that was there has been read once.
+    second_ns = time_ns[order][1:][again].min(initial=int(time_ns.max()))
     begin = max(start_ns, int(time_ns[time_ns < second_ns].max(initial=int(time_ns.min()))))
     end = min(end_ns, int(time_ns.max()))
     if end - begin < LEAST_COVERED * (end_ns - start_ns):

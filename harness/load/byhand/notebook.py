@@ -115,9 +115,8 @@ class Notebook:
         """
         try:
             self._effective = self._configuration()
-        except (
-            EnvironmentFailedError
-        ) as error:  # it has gone: what was sent is kept as a broken trial
+        except EnvironmentFailedError as error:
+            # It has gone: what was sent is kept as a broken trial.
             seen = {"failure": str(error), "failure_ns": time.monotonic_ns()} | seen
         effective = self._effective
         point = Point(

@@ -109,9 +109,8 @@ class HttpLink:
         """Read what is missing of a response that begins with ``first``."""
         response = _Response(first, self._connection.receive)
         head, start = response.head()
-        while (
-            head.status < 200
-        ):  # an interim response: the one that is meant follows (RFC 9110, 15.2)
+        while head.status < 200:
+            # An interim response: the one that is meant follows (RFC 9110, section 15.2).
             del response.data[:start]
             head, start = response.head()
         if head.chunked:
