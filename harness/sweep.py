@@ -43,6 +43,8 @@ MOST_POINTS = 10_000
 # What an estimate assumes before anything was measured, in seconds (measured on a 2-core machine).
 TRIAL_OVERHEAD_S = 0.15
 RECONFIGURATION_S = 1.2
+CALIBRATION_S = 4.0  # of each workload
+ROUND_S = 5.0  # the server comes and goes, and the report is written
 
 
 @dataclass(frozen=True)
@@ -242,9 +244,10 @@ def _is_measured_enough(point: Point, measure: Measure, seen: Seen) -> bool:
 
 
 def estimate_s(trials: Iterable[PlannedTrial], measure: Measure) -> float:
-    """How long ``trials`` will take in seconds, as far as one can say before measuring."""
+    """How long a run of ``trials`` will take in seconds, as far as one can say before measuring."""
     planned = list(trials)
     blocks = sum(1 for _ in groupby(planned, key=lambda trial: trial.point.configuration.key))
     windows_s = sum(trial.point.load.duration_s or measure.window_s for trial in planned)
     each_s = measure.warmup_min_s + TRIAL_OVERHEAD_S
-    return windows_s + len(planned) * each_s + blocks * RECONFIGURATION_S
+    around_s = ROUND_S + CALIBRATION_S * len({trial.point.workload for trial in planned})
+    return around_s + windows_s + len(planned) * each_s + blocks * RECONFIGURATION_S

@@ -35,7 +35,7 @@ def plan(root: Path, text: str) -> Plan:
             [
                 "1 server configuration × 1 workload × 1 load level = 1 point",
                 "1 pass of 1 s windows, 1 trial",
-                "about 0 min 03 s",
+                "about 0 min 12 s",
             ],
         ),
         (
@@ -46,7 +46,7 @@ def plan(root: Path, text: str) -> Plan:
             [
                 "2 server configurations × 2 workloads × 2 load levels = 8 points",
                 "2 passes of 1 s windows, 16 trials",
-                "about 0 min 26 s",
+                "about 0 min 39 s",
             ],
         ),
     ],

@@ -151,5 +151,6 @@ def test_an_estimate_grows_with_the_window_and_counts_every_reconfiguration() ->
     longer = run.measure.model_copy(update={"window_s": run.measure.window_s + 1.0})
     grown = estimate_s(trials, longer) - estimate_s(trials, run.measure)
     assert grown == pytest.approx(len(trials))
-    one_block = estimate_s(trials[:1], run.measure)
-    assert estimate_s(trials, run.measure) > len(trials) * run.measure.window_s + one_block
+    one_trial = estimate_s(trials[:1], run.measure)
+    windows_s = (len(trials) - 1) * run.measure.window_s
+    assert estimate_s(trials, run.measure) > windows_s + one_trial
