@@ -15,8 +15,10 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 TRAINED := build/models/cnn/training.json
 EXPORTED := triton_models/cnn/export.json
 SLOWEST := --durations 25 --durations-min 10
-# A fit keeps one core busy, so that two go side by side.
-FITS := tests/integration/test_train_tuning.py
+# What starts no server goes two at a time: the unit tests, and those that train.
+FITS := $(addprefix tests/integration/,test_train.py test_train_tuning.py)
+PAIRED := --numprocesses 2 --dist worksteal $(FITS) tests/unit
+ALONE := $(addprefix --ignore ,$(FITS)) tests/integration
 
 # The first of some Pythons that is there, can make an environment, and is one of the versions given.
 first = $(shell for python in $(1); do \
@@ -35,13 +37,12 @@ demo: server $(EXPORTED) ## train the network, serve it on a real Triton, sweep 
 	$(BIN)/harness run scenarios/quickstart.yaml
 
 test: server $(VENV)/.dev ## all tests but those that measure for minutes
-	$(BIN)/pytest -m "not long" --numprocesses 2 tests/unit
-	$(BIN)/pytest -m "not long" $(SLOWEST) tests/integration
+	$(BIN)/pytest -m "not long" $(SLOWEST) $(PAIRED)
+	$(BIN)/pytest -m "not long" $(SLOWEST) $(ALONE)
 
 test-long: server $(VENV)/.dev ## the tests that measure for minutes
-	$(BIN)/pytest -m long --numprocesses 2 tests/unit
-	$(BIN)/pytest -m long --numprocesses 2 $(SLOWEST) $(FITS)
-	$(BIN)/pytest -m long $(SLOWEST) --ignore $(FITS) tests/integration
+	$(BIN)/pytest -m long $(SLOWEST) $(PAIRED)
+	$(BIN)/pytest -m long $(SLOWEST) $(ALONE)
 
 lint: $(VENV)/.dev ## formatting, lint rules, types
 	$(BIN)/ruff format --check --quiet

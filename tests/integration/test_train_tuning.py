@@ -61,6 +61,67 @@ def judged(folder: Path) -> list[tuple[Any, ...]]:
     ]
 
 
+# The longest comes first: what goes beside it begins with it.
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_the_default_search_ends_in_ten_minutes_and_its_cnn_is_right_in_97_of_100(
+    harness: Harness, tmp_path: Path
+) -> None:
+    """With the settings as they were found; one test of 360 digits says too little, so it is done on three."""
+    started = time.monotonic()
+    harness("tune", "--output", tmp_path / "tuning", timeout_s=1000)
+    assert time.monotonic() - started <= 600
+    record = read(tmp_path / "tuning")
+    networks = {each["settings"]["network"] for each in record["candidates"]}
+    assert networks == {"cnn", "cnn_small", "cnn_wide", "gru"}
+    best = tmp_path / "tuning" / "best-cnn.yaml"
+    accuracies = []
+    for seed in (7, 8, 9):
+        folder = tmp_path / f"cnn-{seed}"
+        harness("train", "--config", best, "--seed", seed, "--output", folder)
+        model = read_record(folder)
+        assert model.parameters == 93_322
+        accuracies.append(model.metrics["test"]["accuracy"])
+    assert np.mean(accuracies) >= 0.97, accuracies
+
+
+@pytest.mark.long
+def test_the_memory_of_a_fit_is_its_own_and_grows_with_the_batch(tmp_path: Path) -> None:
+    from harness.models.measured_fit import measure_fit
+    from harness.models.settings import Settings
+
+    ballast = np.ones(2**27)  # a gibibyte of this process, which must not be counted
+    small = measure_fit(Settings(epochs=2, batch_size=32))
+    large = measure_fit(Settings(epochs=2, batch_size=512))
+    assert large.fit_bytes > small.fit_bytes + 40 * 2**20
+    assert large.peak_bytes < 2 * small.peak_bytes
+    assert large.peak_bytes < ballast.nbytes + small.fit_bytes
+    assert small.epoch_s_low <= small.epoch_s <= small.epoch_s_high
+    assert len(small.cross_entropy) == 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_the_trade_offs_show(harness: Harness, tmp_path: Path) -> None:
+    done = harness("study", "--output", tmp_path, timeout_s=1000)
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "index.html")
+    rows = {
+        path.stem: json.loads(path.read_text())["rows"] for path in sorted(tmp_path.glob("*.json"))
+    }
+    smallest, *_, largest = rows["batch-size"]
+    assert largest["batch_size"] >= 16 * smallest["batch_size"]
+    assert largest["fit_bytes"] > smallest["fit_bytes"] + 20 * 2**20
+    assert largest["accuracy"] < smallest["accuracy"]
+    words = [row["curve"] for row in rows["learning-rate"]]
+    assert words[0] == "crawls"
+    assert "learns" in words[1:-1]
+    assert words[-1] in {"oscillates", "does not learn"}
+    none, *penalised = rows["regularisation"]
+    assert (none["l1"], none["l2"]) == (0, 0)
+    assert none["accuracy"] > 0.99
+    assert all(row["gap"] < none["gap"] for row in penalised)
+
+
 def test_tuning_finds_the_better_rate_with_its_spread_and_its_cost(tuned: Path) -> None:
     best, worse = read(tuned)["candidates"]
     assert best["settings"]["learning_rate"] == 0.01
@@ -175,63 +236,3 @@ def test_bad_options_are_one_sentence_and_nothing_is_written(
     done = here("tune", *options, cwd=tmp_path, code=2)
     assert sentence in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1200)
-def test_the_default_search_ends_in_ten_minutes_and_its_cnn_is_right_in_97_of_100(
-    harness: Harness, tmp_path: Path
-) -> None:
-    """With the settings as they were found; one test of 360 digits says too little, so it is done on three."""
-    started = time.monotonic()
-    harness("tune", "--output", tmp_path / "tuning", timeout_s=1000)
-    assert time.monotonic() - started <= 600
-    record = read(tmp_path / "tuning")
-    networks = {each["settings"]["network"] for each in record["candidates"]}
-    assert networks == {"cnn", "cnn_small", "cnn_wide", "gru"}
-    best = tmp_path / "tuning" / "best-cnn.yaml"
-    accuracies = []
-    for seed in (7, 8, 9):
-        folder = tmp_path / f"cnn-{seed}"
-        harness("train", "--config", best, "--seed", seed, "--output", folder)
-        model = read_record(folder)
-        assert model.parameters == 93_322
-        accuracies.append(model.metrics["test"]["accuracy"])
-    assert np.mean(accuracies) >= 0.97, accuracies
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1200)
-def test_the_trade_offs_show(harness: Harness, tmp_path: Path) -> None:
-    done = harness("study", "--output", tmp_path, timeout_s=1000)
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "index.html")
-    rows = {
-        path.stem: json.loads(path.read_text())["rows"] for path in sorted(tmp_path.glob("*.json"))
-    }
-    smallest, *_, largest = rows["batch-size"]
-    assert largest["batch_size"] >= 16 * smallest["batch_size"]
-    assert largest["fit_bytes"] > smallest["fit_bytes"] + 20 * 2**20
-    assert largest["accuracy"] < smallest["accuracy"]
-    words = [row["curve"] for row in rows["learning-rate"]]
-    assert words[0] == "crawls"
-    assert "learns" in words[1:-1]
-    assert words[-1] in {"oscillates", "does not learn"}
-    none, *penalised = rows["regularisation"]
-    assert (none["l1"], none["l2"]) == (0, 0)
-    assert none["accuracy"] > 0.99
-    assert all(row["gap"] < none["gap"] for row in penalised)
-
-
-@pytest.mark.long
-def test_the_memory_of_a_fit_is_its_own_and_grows_with_the_batch(tmp_path: Path) -> None:
-    from harness.models.measured_fit import measure_fit
-    from harness.models.settings import Settings
-
-    ballast = np.ones(2**27)  # a gibibyte of this process, which must not be counted
-    small = measure_fit(Settings(epochs=2, batch_size=32))
-    large = measure_fit(Settings(epochs=2, batch_size=512))
-    assert large.fit_bytes > small.fit_bytes + 40 * 2**20
-    assert large.peak_bytes < 2 * small.peak_bytes
-    assert large.peak_bytes < ballast.nbytes + small.fit_bytes
-    assert small.epoch_s_low <= small.epoch_s <= small.epoch_s_high
-    assert len(small.cross_entropy) == 2
