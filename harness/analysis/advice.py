@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.analysis.results import TIE_CONFIDENCE
+from harness.analysis.results import TIE_MARGIN, WIN_CONFIDENCE
 from harness.point import ClosedLoad
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def tie_break(winner: RankedConfiguration, tied: Sequence[RankedConfiguration]) 
     if all(winner.cost <= each.cost for each in tied):
         return _cheapest(winner, tied, of="these")
     rivals = [each for each in tied if each.may_win]
+    sure = f"{100 * WIN_CONFIDENCE:g} % confidence"
     if len(rivals) == 1:
-        return f"what costs less is slower with 95 % confidence, though not with {100 * TIE_CONFIDENCE:g} %"
-    return _cheapest(winner, rivals, of="those that are not slower with 95 % confidence")
+        return f"what costs less is slower with {sure}, though perhaps by less than {100 * TIE_MARGIN:g} %"
+    return _cheapest(winner, rivals, of=f"those that are not slower with {sure}")
 
 
 def _cheapest(winner: RankedConfiguration, tied: Sequence[RankedConfiguration], of: str) -> str:

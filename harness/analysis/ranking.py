@@ -6,15 +6,15 @@ a bound on p99, its level is the *knee*: the one with the greatest power, throug
 (Kleinrock, "Power and deterministic rules of thumb for probabilistic problems in computer
 communications", ICC 1979), beyond which more users buy latency rather than throughput.
 
-Configurations are compared by the ratio of their throughputs, paired within the passes. Those that cannot
-be told apart from the leader with 99 % confidence are tied with it. Of those that cannot be told apart with 95 %
+Configurations are compared by the ratio of their throughputs, paired within the passes. Those that may be within
+3 % of the leader, with 99 % confidence, are tied with it. Of those that cannot be told apart from it with 80 %
 either, the one with the fewest instances wins, then the one that uses the least CPU. So where a configuration is
 a little slower, one run may prefer the fastest and the next one the cheapest, but both call it a tie: with a
 single bound, one of them would not. Only valid points can win.
 
 The leader is known only once all are measured, and among equals it is the luckiest one. So a ratio's
 interval allows for the choice: it is the wider one of the pair's own and of one by the noise of all, such that
-those that may win hold the truly best one with 95 % confidence (multiple comparisons with the best: Hsu,
+the tied ones hold the truly best one with 99 % confidence (multiple comparisons with the best: Hsu,
 "Simultaneous confidence intervals for all distances from the 'best'", *Annals of Statistics* 9, 1981).
 """
 
@@ -26,7 +26,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.analysis.advice import load_label, objective, reason
-from harness.analysis.results import TIE_CONFIDENCE, RankedConfiguration, WorkloadResult
+from harness.analysis.results import (
+    TIE_CONFIDENCE,
+    TIE_MARGIN,
+    WIN_CONFIDENCE,
+    RankedConfiguration,
+    WorkloadResult,
+)
 from harness.statistics.intervals import Interval, noise_of, paired_ratio
 
 if TYPE_CHECKING:
@@ -166,9 +172,16 @@ def _compared(
         one = Interval(1.0, 1.0, 1.0)
         return RankedConfiguration(configuration, best, one, tied=True, may_win=True)
     ratio = throughput_ratio(best, leader, noise)
-    surer = throughput_ratio(best, leader, noise, TIE_CONFIDENCE)
+    sure, likely = (
+        throughput_ratio(best, leader, noise, confidence)
+        for confidence in (TIE_CONFIDENCE, WIN_CONFIDENCE)
+    )
     return RankedConfiguration(
-        configuration, best, ratio, tied=not _separated(surer), may_win=not _separated(ratio)
+        configuration,
+        best,
+        ratio,
+        tied=not _slower(sure, than=1 - TIE_MARGIN),
+        may_win=not _slower(likely, than=1),
     )
 
 
@@ -182,6 +195,11 @@ def _unqualified(
         least = min(valid, key=lambda level: level.latency_mean_ms.estimate)
         why = f"no level meets the SLO: at {load_label(least)} {_disqualified(least, slo)}"
     return RankedConfiguration(configuration, None, None, tied=False, may_win=False, why_not=why)
+
+
+def _slower(ratio: Interval, than: float) -> bool:
+    """Whether a ratio is known to be below a bound; never without an interval."""
+    return math.isfinite(ratio.low) and ratio.high < than
 
 
 def _separated(ratio: Interval) -> bool:

@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from harness.scenario import Measure, Slo
     from harness.statistics.intervals import Interval
 
-TIE_CONFIDENCE = 0.99  # with which what is not tied is slower than the leader
+# What is not tied is slower than the leader by more than the margin, with this confidence. What may not win is
+# slower at all, with a lower one: why two, see docs/statistics.md.
+TIE_CONFIDENCE, TIE_MARGIN = 0.99, 0.03
+WIN_CONFIDENCE = 0.80
 
 __all__ = [
     "TIE_CONFIDENCE",
+    "TIE_MARGIN",
+    "WIN_CONFIDENCE",
     "Analysis",
     "Drift",
     "RankedConfiguration",
@@ -40,8 +45,8 @@ class RankedConfiguration:
         configuration: the server configuration.
         best: its best point under the rule, among the valid ones; ``None`` where no level qualifies.
         behind: its throughput over the leader's, paired within the passes; ``None`` without ``best``.
-        tied: whether it cannot be told apart from the leader (which is tied with itself) with 99 % confidence.
-        may_win: whether it is tied, and cannot be told apart with 95 % confidence either.
+        tied: whether 99 % confidence does not rule out that it is within 3 % of the leader (itself included).
+        may_win: whether it cannot be told apart from the leader with 80 % confidence either.
         why_not: why no level qualifies, in words; empty where one does.
     """
 
@@ -91,7 +96,7 @@ class WorkloadResult:
 
     @property
     def tie_set(self) -> tuple[RankedConfiguration, ...]:
-        """The configurations that cannot be told apart from the leader."""
+        """The configurations that may be within the margin of the leader."""
         return tuple(ranked for ranked in self.ranking if ranked.tied)
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.analysis.advice import rates_held, tie_break
-from harness.analysis.results import TIE_CONFIDENCE
+from harness.analysis.results import TIE_CONFIDENCE, TIE_MARGIN
 from harness.report.cast import level_text
 from harness.report.configuration import configuration_text
 from harness.report.formats import NONE, bounds, number, percent, span, tick
@@ -181,8 +181,8 @@ def _ties(workload: WorkloadResult, cast: Cast) -> tuple[str, ...]:
     ]
     shown = "; ".join(others[:3]) + (f"; and {len(others) - 3} more" if len(others) > 3 else "")
     said = (
-        f"A tie: with {percent(TIE_CONFIDENCE)} confidence the throughput cannot be told apart from that of"
-        f" {shown}."
+        f"A tie: {shown} may be as fast, to within {100 * TIE_MARGIN:g} %"
+        f" ({100 * TIE_CONFIDENCE:g} % confidence)."
         f" {_sentence(tie_break(winner, workload.tie_set))}"
     )
     return (said,)

@@ -191,8 +191,8 @@ def _choice(analysis: Analysis) -> str:
     return (
         f"{rule}Client batch size and protocol are the workload; configurations are compared within a"
         " workload, by ratios paired within each pass. The fastest of many was lucky, too, so their intervals"
-        " allow for the choice. Those that cannot be told apart from it with 99 % confidence are tied with it. Of"
-        " those that cannot be told apart with 95 % either, the one with the fewest instances wins, then the one"
+        " allow for the choice. Those that may be within 3 % of it, with 99 % confidence, are tied with it. Of"
+        " those that cannot be told apart from it with 80 % either, the one with the fewest instances wins, then the one"
         " that uses the least CPU. The default to compare with is one instance without dynamic batching, at its own best"
         " level under the same rule."
     )

@@ -117,7 +117,7 @@ def test_what_cannot_be_told_apart_is_a_tie_and_goes_to_fewer_instances() -> Non
 
 
 def test_pairing_tells_apart_what_overlapping_intervals_do_not() -> None:
-    low, high = point(1000), point(1030, instances=2)
+    low, high = point(1000), point(1035, instances=2)
     assert low.throughput.overlaps(high.throughput)
     workload = ranked(low, high)
     assert winner(workload) == "cnn-i2-nodyn"
@@ -150,7 +150,7 @@ def test_where_no_cpu_is_known_the_fastest_of_as_few_instances_wins_the_tie() ->
 
 
 def test_a_tie_by_a_hair_goes_to_the_fastest_and_says_what_speaks_against_the_cheaper_one() -> None:
-    """Slower with 95 % confidence, but not with 99 %: another run may well prefer it, and neither contradicts."""
+    """Slower with 80 % confidence, but perhaps by less than 3 %: another run may well prefer it, and neither contradicts."""
     workload = ranked(point(1000, noise=(0.03, -0.03, 0.02, -0.02)), point(1070, instances=2))
     behind = workload.ranking[1].behind
     assert behind is not None
@@ -161,8 +161,8 @@ def test_a_tie_by_a_hair_goes_to_the_fastest_and_says_what_speaks_against_the_ch
     ]
     assert winner(workload) == "cnn-i2-nodyn"
     assert (
-        "tied with another configuration, but what costs less is slower with 95 % confidence,"
-        " though not with 99 %; 1.07 times the default" in workload.reason
+        "tied with another configuration, but what costs less is slower with 80 % confidence,"
+        " though perhaps by less than 3 %; 1.07 times the default" in workload.reason
     )
 
 
@@ -175,7 +175,7 @@ def test_of_several_that_may_win_beside_a_cheaper_one_the_least_cpu_decides() ->
     )
     assert len(workload.tie_set) == 3
     assert winner(workload) == "cnn-i2-d0"
-    assert "but of those that are not slower with 95 % confidence it uses the least CPU" in (
+    assert "but of those that are not slower with 80 % confidence it uses the least CPU" in (
         workload.reason
     )
 
@@ -352,7 +352,7 @@ def test_two_runs_agree_or_both_say_tie(faster: float) -> None:
         first, second = (noisy(rng, rates, [0.05] * 6, 5) for _ in range(2))
         same = winner(first) == winner(second)
         apart += not same and min(len(tied_in(first)), len(tied_in(second))) < 2
-    assert apart <= 0.25 * runs  # up to 0.5 where a tie is only what may win
+    assert apart <= 0.05 * runs  # up to 0.5 where a tie is only what may win
 
 
 @pytest.mark.parametrize(("count", "passes"), [(6, 5), (18, 4)])
