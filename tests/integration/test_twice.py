@@ -136,8 +136,8 @@ def test_the_quickstart_twice(quickstart: Analysis, harness: Harness, tmp_path: 
     """The advice is the same, intervals overlap and are narrow; these with a third run, where the first two differ.
 
     A neighbour on the same processor slows a virtual machine for minutes, which nothing inside can see: one run
-    was so a third slower than the one before it. Of the ten pairs of five runs, one had but 32 of 36 that overlap;
-    in all ten the advice was the same.
+    was so a third slower than the one before it. Of the fifteen pairs of six runs, two had but 32 of 36 that
+    overlap; in all of them the advice was the same.
     """
     models = ROOT / "triton_models"
     again = measured(harness, QUICKSTART, models, tmp_path)
