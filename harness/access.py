@@ -71,7 +71,7 @@ class Access:
         for variable in [*variables, *([self.token_env] if self.token_env else [])]:
             secret = os.environ.get(variable, "").strip()
             if len(secret) >= SHORTEST_SECRET:
-                text = text.replace(secret, "***")
+                text = re.sub("".join(map(_written, secret)), "***", text)
         return text
 
     def tls_context(self) -> ssl.SSLContext:
@@ -105,6 +105,12 @@ class Access:
             Path(file).read_bytes() if file else None for file in (self.ca, key, self.certificate)
         )
         return ca, own_key if own else None, own
+
+
+def _written(character: str) -> str:
+    r"""A pattern of a character as it stands in a text, or within JSON, which may write any of them as ``\\uXXXX``."""
+    within = rf"|\\{re.escape(character)}" if character in '"\\/' else ""
+    return rf"(?:{re.escape(character)}|\\u(?i:{ord(character):04x}){within})"
 
 
 OPEN = Access()  # of a server that asks for nothing

@@ -20,11 +20,7 @@ from harness.alone import Alone
 from harness.errors import EnvironmentFailedError
 from harness.load.driver import Driver
 from harness.records import SAMPLE_DTYPE, TrialRecord
-from harness.repository.configuration import (
-    differences,
-    require_unchanged,
-    with_server_configuration,
-)
+from harness.repository.configuration import differences, with_server_configuration
 from harness.repository.features import with_features
 from harness.repository.probes import PROBE, probe_configuration, probe_files, probe_folder
 from harness.servers.connection import ConnectionBrokenError
@@ -40,6 +36,7 @@ from harness.servers.start import serving
 from harness.servers.watch import Watch
 from harness.snapshot import require_growth
 from harness.targets import as_served, model_target, target_of
+from harness.unseen import DeadStubError, Unseen
 from harness.window import let_pass, settle
 
 if TYPE_CHECKING:
@@ -85,6 +82,7 @@ class Bench:
             bench, so that none is tried on every pass.
         latest: the statistics after the last window of the current configuration.
         asked: the key of the configuration that the server was asked to take for the latest trial.
+        stub_died: whether a stub has that nobody here can see.
     """
 
     scenario: Scenario
@@ -101,6 +99,7 @@ class Bench:
     effective: dict[str, Any] | None = None
     latest: Snapshot | None = None
     asked: str | None = None
+    stub_died: bool = False
 
     def __post_init__(self) -> None:
         """Begin to know how long requests take."""
@@ -158,6 +157,7 @@ class Bench:
             seen["failure"] = refused or self.confirmed_failure() or str(error)
             seen["failure_ns"] = self.watch.noticed_ns or caught_ns
             self.current = None  # a server that came back has another configuration
+            self.stub_died = isinstance(error, DeadStubError)
             if "level_start_ns" in seen:
                 samples = self._samples_up_to(caught_ns, seen["level_start_ns"])
         record = TrialRecord(
@@ -205,7 +205,10 @@ class Bench:
         self.watch.release()
         self.asked = configuration.key
         try:
+            if self.stub_died:
+                self.control.unload(model.name)
             self.control.load(model.name, self.requested, deadline_s=timeout_s)
+            self.stub_died = False
             self.effective = self.control.effective_configuration(model.name)
         except ConnectionBrokenError:
             raise  # it says nothing of the configuration
@@ -249,8 +252,21 @@ class Bench:
         if first and self.latest:
             require_growth(self.latest, first)
         start_ns = seen["window_start_ns"] = first.edge_ns if first else time.monotonic_ns()
+        effective = self.effective
+        # Of a server that runs here, the watch knows more and sooner.
+        unseen = (
+            None
+            if self.server.processes()
+            else Unseen(self.control, self.driver, model, effective, first)
+        )
+
+        def check() -> None:
+            self._check()
+            if unseen:
+                unseen.check()
+
         let_pass(
-            *(self.driver, point.load, measure.window_s, start_ns, self._check),
+            *(self.driver, point.load, measure.window_s, start_ns, check),
             lambda shape_ns: seen.update(shape_start_ns=shape_ns),
         )
         last = self._snapshot(model)
@@ -258,14 +274,10 @@ class Bench:
         if first and last:
             seen["statistics"] = difference(first, last)
         samples, seen["generator"] = self.driver.collect(start_ns, end_ns)
-        self._require_same(model)
+        if unseen:
+            unseen.check(at_once=True)
         self.latest = last
         return samples
-
-    def _require_same(self, model: str) -> None:
-        """See that a server that is not ours, whose end nobody sees from here, did not restart meanwhile."""
-        if self.scenario.server.kind == "remote" and self.effective is not None:
-            require_unchanged(self.effective, self.control.effective_configuration(model))
 
     def _snapshot(self, model: str) -> Snapshot | None:
         """The server's statistics now; ``None`` of a server that keeps none."""

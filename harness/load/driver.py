@@ -182,6 +182,11 @@ class Driver:
         _, parts = self._ask("latencies", {"last": LATENCIES}, ANSWER_S)
         return np.frombuffer(parts[0], np.float64)
 
+    def reasons(self) -> dict[str, int]:
+        """How often each reason of a failure came up since the level began, without any secret."""
+        found: dict[str, int] = self._ask("reasons", {}, ANSWER_S)[0]["reasons"]
+        return found
+
     def collect(
         self, window_start_ns: int, window_end_ns: int
     ) -> tuple[npt.NDArray[np.void], GeneratorHealth]:

@@ -138,6 +138,10 @@ class Generator:
         recorder = self._level().recorder
         return {}, [recorder.latencies_ms(int(message["last"])).tobytes()]
 
+    def reasons(self, _: dict[str, Any]) -> Reply:
+        """Answer with the reasons of failures since the level began."""
+        return {"reasons": self._told(self._level())}, []
+
     def collect(self, message: dict[str, Any]) -> Reply:
         """Answer with all samples since the level began, and with the readings of a window."""
         level = self._level()
@@ -175,14 +179,19 @@ class Generator:
         """Write to the log what went wrong at the level that ends."""
         level = self.crew.level
         if level is not None:
-            for reason, times in level.reasons.items():
+            for reason, times in self._told(level).items():
                 log.warning(
-                    "%s %s: %d times %s",
-                    level.workload.label,
-                    level.load.key,
-                    times,
-                    self._target.access.redacted(reason)[:LONGEST_REASON],
+                    "%s %s: %d times %s", level.workload.label, level.load.key, times, reason
                 )
+
+    def _told(self, level: Level) -> dict[str, int]:
+        """The level's reasons as they may be told."""
+        redacted = self._target.access.redacted
+        told: dict[str, int] = {}
+        for reason, times in level.reasons.items():
+            short = redacted(reason)[:LONGEST_REASON]
+            told[short] = told.get(short, 0) + times
+        return told
 
 
 def serve(generator: Generator, stream: BinaryIO) -> None:
@@ -195,6 +204,7 @@ def serve(generator: Generator, stream: BinaryIO) -> None:
         "left": generator.left,
         "pause": generator.pause,
         "latencies": generator.latencies,
+        "reasons": generator.reasons,
         "collect": generator.collect,
     }
     while (received := receive(stream)) is not None:

@@ -39,7 +39,7 @@ def instrument_lead(record: RunRecord) -> str:
     if record.calibration is None:
         return " ".join([NOT_PROVED, *record.notes])
     resolution_ns = record.calibration.clock_resolution_ns
-    return f"{LEAD} The clock resolves {number(resolution_ns)} ns."
+    return " ".join([LEAD, f"The clock resolves {number(resolution_ns)} ns.", *record.notes])
 
 
 def instrument_rows(record: RunRecord) -> list[tuple[str, ...]]:

@@ -139,8 +139,8 @@ class Connection:
             return EnvironmentFailedError(
                 f"{what}: no answer within {deadline_s:.3g} s", where=self.address
             )
-        message = " ".join(str(error.message())[:LONGEST_MESSAGE].split()).rstrip(";. ")
-        message = self._access.redacted(message)
+        message = self._access.redacted(str(error.message()))  # before it is cut
+        message = " ".join(message[:LONGEST_MESSAGE].split()).rstrip(";. ")
         broken = any(a in status for a in AGAIN) or any(words in message for words in BROKEN)
         kind = ConnectionBrokenError if broken else EnvironmentFailedError
         return kind(f"{what}: {message}", where=self.address)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 BOTH = "sweep: {protocol: [http, grpc], concurrency: 4}\n"
 
 
+def page_of(session: Session) -> str:
+    return next(session.reports.glob("*/index.html")).read_text()
+
+
 def test_a_sweep_goes_as_usual_and_leaves_the_server_as_it_was(
     owner: Somebody, tmp_path: Path
 ) -> None:
@@ -51,6 +55,7 @@ def test_a_sweep_goes_as_usual_and_leaves_the_server_as_it_was(
     assert record.calibration is not None
     assert record.server["kind"] == "remote"
     assert "The server is run by somebody else" in record.notes[0]
+    assert record.notes[0].replace("'", "&#39;") in page_of(session)
     assert "telemetry missing" not in text
     assert ADMIN not in text
     assert "TEST_ADMIN" in text
@@ -227,6 +232,7 @@ class TestNotTriton:
             for column in ("instances", "queue_ms", "executed_batch_mean", "server_cpu_cores"):
                 assert row[column] == ""
         assert "whether client and server count the same requests" in record.notes[0]
+        assert record.notes[0].replace("'", "&#39;") in page_of(session)
         assert "telemetry missing" not in text
         assert "trial failed" not in text
 

@@ -243,10 +243,12 @@ def test_a_restart_that_misses_no_question_breaks_the_trial_and_the_run_goes_on(
                 done = executed(first)
                 wait_until(lambda: executed(first) > done + 100, 60, "the next trial is under load")
                 address.switch(ports_of(second))
+                struck_ns = time.monotonic_ns()
             finally:
                 code, _, err = session.end(timeout_s=120)
             assert code in (0, 4), err
     (broken,) = repeated(session, trials=3)
+    assert_noticed(broken, struck_ns)
     said = (
         r"the server's statistics went down \(.+\)"
         if configured
@@ -289,6 +291,32 @@ class TestFaults:
             code, _, err = session.end(timeout_s=120)
             self.check(session, code, err, fault, struck_ns)
             assert triton.state()["identity"]["dynamic_batching"] == OWN_BATCHING
+
+    def test_a_stub_that_dies_is_known_by_the_answers_and_replaced(self, tmp_path: Path) -> None:
+        measure = "measure: {window: 9s, warmup_max: 1s, passes: 2, sentinels: false}\n"
+        with somebody(tmp_path) as triton:
+            session = start_harness(MODEL + triton.scenario() + ONE + measure, tmp_path)
+            before = triton.state()
+            try:
+                wait_until(lambda: under_load(triton, before), 120, "a trial")
+                wait_until(lambda: session.sealed() > 0, 60, "a trial is over")
+                # Once more under load: the configuration is the same, so the stub stays.
+                done = executed(triton)
+                wait_until(lambda: executed(triton) > done + 1000, 60, "the next trial")
+                (stub,) = (
+                    pid
+                    for role, pid in triton.server.processes()
+                    if role == "stub" and "identity" in " ".join(psutil.Process(pid).cmdline())
+                )
+                os.kill(stub, signal.SIGKILL)
+                struck_ns = time.monotonic_ns()
+            finally:
+                code, _, err = session.end(timeout_s=120)
+            assert code in (0, 4), err
+            assert triton.state() == before
+        (broken,) = repeated(session, trials=2)
+        assert "a Python stub of identity has died" in (broken.failure or "")
+        assert_noticed(broken, struck_ns)
 
     @staticmethod
     def check(session: Session, code: int, err: str, fault: str, struck_ns: int) -> None:

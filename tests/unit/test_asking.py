@@ -105,12 +105,21 @@ def test_a_body_as_large_as_allowed_is_read() -> None:
         assert len(get("127.0.0.1", port, "/", timeout_s=60).body) == LARGEST_ANSWER_BYTES
 
 
-def test_a_secret_that_a_server_echoes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_TOKEN", "hunter2-hunter2")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"you sent hunter2/hunter2",
+        rb'{"error": "you sent hunter2\/hunter2"}',
+        rb'{"error": "you sent \u0068unter2\u002Fhunter2"}',
+    ],
+)
+def test_a_secret_that_a_server_echoes_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setenv("A_TOKEN", "hunter2/hunter2")
     access = Access(token_env="A_TOKEN")
 
     def echo(connection: socket.socket) -> None:
-        body = b"you sent hunter2-hunter2"
         head = b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % len(body)
         connection.sendall(head + body)
 

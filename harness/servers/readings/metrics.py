@@ -8,9 +8,11 @@ from __future__ import annotations
 import http.client
 import json
 import math
-import time
 from sys import intern
 from typing import TYPE_CHECKING
+
+from harness.asking import get
+from harness.errors import EnvironmentFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -20,7 +22,6 @@ __all__ = ["Metric", "TritonMetrics", "labelled", "parse_metrics"]
 Metric = tuple[str, str, float]  # name, labels, value: the last of harness.records.METRIC_COLUMNS
 
 DEADLINE_S = 0.5
-LARGEST_ANSWER_BYTES = 1 << 20
 MOST_METRICS = 500  # in one reading; a server with two models has about sixty
 LONGEST_LINE = (
     400  # names and labels are archived with each reading: a server must not fill the disk
@@ -52,26 +53,14 @@ class TritonMetrics:
         return parse_metrics(self._fetch(), self._models)
 
     def _fetch(self) -> str:
-        deadline = time.monotonic() + DEADLINE_S
-        connection = http.client.HTTPConnection(self._address, timeout=DEADLINE_S)
+        host, _, port = self._address.rpartition(":")
         try:
-            connection.request("GET", "/metrics")
-            answer = connection.getresponse()
-            if answer.status != http.client.OK:
-                raise OSError(f"status {answer.status}")
-            parts, size = [], 0
-            while part := answer.read1(1 << 16):
-                parts.append(part)
-                size += len(part)
-                if size > LARGEST_ANSWER_BYTES:
-                    raise ValueError("too large")
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-        except http.client.HTTPException as error:
+            reply = get(host, int(port), "/metrics", timeout_s=DEADLINE_S)
+        except EnvironmentFailedError as error:
             raise OSError(str(error)) from error
-        finally:
-            connection.close()
-        return b"".join(parts).decode(errors="replace")
+        if reply.status != http.client.OK:
+            raise OSError(f"status {reply.status}")
+        return reply.body.decode(errors="replace")
 
 
 def parse_metrics(text: str, models: Collection[str] = ()) -> list[Metric]:
