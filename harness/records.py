@@ -140,6 +140,8 @@ class GeneratorHealth(Frozen):
         reconnects: connections that had to be opened again.
         unsent: requests that were due in the window and never sent (open loop).
         max_in_flight: the most requests in flight at once.
+        unanswered: requests sent in the window that had no answer yet when the samples were fetched, just after it.
+        waiting_ms: how long the oldest without an answer had been in flight at the window's end.
     """
 
     loop_lag_p99_ms: float | None
@@ -149,6 +151,8 @@ class GeneratorHealth(Frozen):
     reconnects: int = 0
     unsent: int = 0
     max_in_flight: int = 0
+    unanswered: int = 0
+    waiting_ms: float = 0.0
 
 
 class TrialRecord(Frozen):

@@ -77,8 +77,7 @@ class Arrivals:
 
     Attributes:
         offered_rps: the rate that was asked for.
-        due_rps: requests that were due per second. Those in flight when the samples were collected are not
-            in it, nor in ``sent_rps``: that makes a difference only where the server is overloaded.
+        due_rps: requests that were due per second.
         sent_rps: requests that were sent per second.
         achieved_rps: requests that ended per second, whatever the answer.
         unsent: requests that were due within the windows and never sent.

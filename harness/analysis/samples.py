@@ -36,6 +36,7 @@ class WindowSamples:
         start_ns, end_ns: the window.
         due, sent: how many requests were due and how many sent within the window, whenever they ended.
         longest_silence_ms: the longest time with requests in flight and not one answer.
+        waiting_ms: how long the oldest request without an answer had been in flight at the window's end.
     """
 
     scheduled_ns: npt.NDArray[np.int64]
@@ -50,6 +51,7 @@ class WindowSamples:
     due: int
     sent: int
     longest_silence_ms: float
+    waiting_ms: float
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -67,7 +69,9 @@ class WindowSamples:
         return (self.done_ns - self.scheduled_ns) / 1e6
 
 
-def cut(table: pa.Table, start_ns: int, end_ns: int, *, closed: bool) -> WindowSamples:
+def cut(
+    table: pa.Table, start_ns: int, end_ns: int, *, closed: bool, waiting_ms: float = 0.0
+) -> WindowSamples:
     """The part of a trial's samples that ended within a window.
 
     Args:
@@ -75,6 +79,7 @@ def cut(table: pa.Table, start_ns: int, end_ns: int, *, closed: bool) -> WindowS
         start_ns: where the window begins.
         end_ns: where it ends.
         closed: whether the load is a closed loop, in which a request is always in flight.
+        waiting_ms: how long the oldest request that is not in ``table`` had been in flight at the end.
     """
     columns = {name: table.column(name).to_numpy() for name in SAMPLE_COLUMNS if name != "compared"}
     order = np.argsort(columns["done_ns"], kind="stable")
@@ -82,6 +87,8 @@ def cut(table: pa.Table, start_ns: int, end_ns: int, *, closed: bool) -> WindowS
     first, last = np.searchsorted(columns["done_ns"], [start_ns, end_ns], side="left")
     gaps = _gaps_ms(columns["user"], columns["sent_ns"], columns["done_ns"])
     inside = slice(int(first), int(last))
+    # Since when a request without an answer has been in flight. In a closed loop there always is one.
+    since_ns = end_ns - round(waiting_ms * 1e6) if waiting_ms else start_ns if closed else None
     return WindowSamples(
         scheduled_ns=columns["scheduled_ns"][inside],
         sent_ns=columns["sent_ns"][inside],
@@ -95,9 +102,16 @@ def cut(table: pa.Table, start_ns: int, end_ns: int, *, closed: bool) -> WindowS
         due=_within(columns["scheduled_ns"], start_ns, end_ns),
         sent=_within(columns["sent_ns"], start_ns, end_ns),
         longest_silence_ms=_longest_silence_ms(
-            columns["sent_ns"], columns["done_ns"], start_ns, end_ns, closed=closed
+            columns["sent_ns"], columns["done_ns"], start_ns, end_ns, since_ns
         ),
+        waiting_ms=max(waiting_ms, _waiting_ms(columns["sent_ns"], columns["done_ns"], end_ns)),
     )
+
+
+def _waiting_ms(sent_ns: Array, done_ns: Array, end_ns: int) -> float:
+    """How long the oldest of the requests that were answered after the window had been in flight at its end."""
+    over = sent_ns[(sent_ns < end_ns) & (done_ns >= end_ns)]
+    return float(end_ns - over.min()) / 1e6 if len(over) else 0.0
 
 
 def _within(moments_ns: Array, start_ns: int, end_ns: int) -> int:
@@ -115,17 +129,17 @@ def _gaps_ms(user: Array, sent_ns: Array, done_ns: Array) -> Floats:
 
 
 def _longest_silence_ms(
-    sent_ns: Array, done_ns: Array, start_ns: int, end_ns: int, *, closed: bool
+    sent_ns: Array, done_ns: Array, start_ns: int, end_ns: int, since_ns: int | None
 ) -> float:
     """The longest time within the window without an answer while at least one was due.
 
     Both arrays are in the order of completion. A silence begins with the last answer, or later with the
     first send of a request that is still unanswered. What was unanswered when the samples were collected
-    is not among them; in a closed loop something was.
+    is not among them: the oldest of these was sent at ``since_ns``.
     """
-    if closed:
+    if since_ns is not None:
         done_ns = np.append(done_ns, end_ns)
-        sent_ns = np.append(sent_ns, start_ns)
+        sent_ns = np.append(sent_ns, since_ns)
     if not len(done_ns):
         return 0.0
     waiting_since = np.minimum.accumulate(sent_ns[::-1])[::-1]

@@ -31,6 +31,8 @@ MOST_CHANGE_IN_WINDOW = 0.15
 # milliseconds; slow models pause for as long as a request takes.
 PAUSE_ALWAYS_FINE_MS = 100.0
 MOST_PAUSE_OF_MEDIAN = 10.0
+# The oldest of several hundred requests in flight has waited about as long as the slowest of thousands took.
+MOST_WAIT_OF_SLOWEST = 2.0
 
 # A server that answers less than this share below what is due falls behind for good, unless chance made
 # the arrivals come late in the window (four standard deviations of a Poisson count).
@@ -87,6 +89,7 @@ def _pause(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Find
     limit_ms = max(PAUSE_ALWAYS_FINE_MS, MOST_PAUSE_OF_MEDIAN * median.estimate if median else 0.0)
     paused = max(whole, key=lambda trial: trial.longest_silence_ms)
     if paused.longest_silence_ms <= limit_ms:
+        yield from _cut_off(whole, limit_ms)
         return
     said = (
         f"nothing was answered for {paused.longest_silence_ms:.0f} ms in pass"
@@ -95,6 +98,19 @@ def _pause(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Find
     if isinstance(result.point.load, ClosedLoad):
         said += ": a closed loop sent nothing meanwhile, so its percentiles hide it"
     yield Verdict.UNSTEADY, said
+
+
+def _cut_off(whole: Sequence[TrialMeasures], limit_ms: float) -> Iterator[Finding]:
+    """A request that waited at a window's end for much longer than any that was answered took."""
+    waited = max(whole, key=lambda trial: trial.waiting_ms)
+    slowest_ms = max(trial.slowest_ms for trial in whole)
+    if waited.waiting_ms > max(limit_ms, MOST_WAIT_OF_SLOWEST * slowest_ms):
+        said = (
+            f"a request had waited {waited.waiting_ms:.0f} ms when the window of pass"
+            f" {waited.record.pass_index + 1} ended, and the slowest answer took {slowest_ms:.0f} ms: its"
+            " latency is in no percentile"
+        )
+        yield Verdict.UNSTEADY, said
 
 
 def _books(result: PointResult) -> Iterator[Finding]:

@@ -57,6 +57,7 @@ class TrialMeasures:
         users: how many different users got an answer.
         slowest_ms: the slowest request, whatever its answer.
         longest_silence_ms: the longest time with requests in flight and not one answer.
+        waiting_ms: how long the oldest request without an answer had been in flight at the window's end.
         client_cpu_cores, server_cpu_cores, server_rss_bytes: NaN (0 bytes) without telemetry.
         other_cpu_cores: what all other processes of this machine used; NaN without telemetry.
         metrics: pending requests, energy and GPUs, where they were read.
@@ -81,6 +82,7 @@ class TrialMeasures:
     users: int
     slowest_ms: float
     longest_silence_ms: float
+    waiting_ms: float
     client_cpu_cores: float
     server_cpu_cores: float
     server_rss_bytes: int
@@ -120,7 +122,14 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
     if start_ns is None or end_ns is None or end_ns <= start_ns:
         start_ns = end_ns = 0
     closed = record.point.load.kind == "closed"
-    window = cut(run.samples(record.index), start_ns, end_ns, closed=closed)
+    health = record.generator
+    window = cut(
+        run.samples(record.index),
+        start_ns,
+        end_ns,
+        closed=closed,
+        waiting_ms=health.waiting_ms if health else 0.0,
+    )
     telemetry = run.telemetry(record.index)
     inferences = int(window.batch[window.right].sum())
     metrics = window_metrics(
@@ -144,8 +153,8 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
         latency_ms=window.response_ms[right],
         service_ms=window.service_ms[right],
         done_s=(window.done_ns[right] - start_ns) / 1e9,
-        due=window.due + (record.generator.unsent if record.generator else 0),
-        sent=window.sent,
+        due=window.due + (health.unsent + health.unanswered if health else 0),
+        sent=window.sent + (health.unanswered if health else 0),
         late=int(np.count_nonzero(slip_ms > LATE_MS)),
         slip_p99_ms=float(np.quantile(slip_ms, 0.99)) if len(slip_ms) else math.nan,
         capped=_capped(record),
@@ -154,6 +163,7 @@ def measure_trial(run: RunDirectory, record: TrialRecord) -> TrialMeasures:
         users=len(np.unique(window.user)),
         slowest_ms=float(window.service_ms.max(initial=0.0)),
         longest_silence_ms=window.longest_silence_ms,
+        waiting_ms=window.waiting_ms,
         client_cpu_cores=client,
         server_cpu_cores=server.cores if server else math.nan,
         server_rss_bytes=server.rss_bytes if server else 0,

@@ -208,6 +208,7 @@ class Driver:
             reconnects_ns=reconnects,
             unsent=reply["unsent"],
             in_flight=most_in_flight(samples["sent_ns"], samples["done_ns"], flying, window),
+            flying_ns=flying,
         )
         return samples, fared
 

@@ -62,6 +62,7 @@ def health(
     reconnects_ns: npt.NDArray[np.int64],
     unsent: int,
     in_flight: int,
+    flying_ns: npt.NDArray[np.int64],
 ) -> GeneratorHealth:
     """Make the figures of a window from readings that reach beyond it.
 
@@ -71,8 +72,10 @@ def health(
         reconnects_ns: when connections were opened again.
         unsent: requests that were due in the window and never sent.
         in_flight: the most requests in flight at once within it.
+        flying_ns: when those were sent that are not done yet.
     """
     start, end = window
+    waiting_ns = flying_ns[flying_ns < end]
     times, lags, cpu = readings[:, 0], readings[:, 1], readings[:, 2]
     # A reading belongs to the window if its wait touched it: a stall that began there counts.
     inside = lags[(times >= start) & (times - lags <= end)] / 1e6
@@ -87,4 +90,6 @@ def health(
         reconnects=int(((reconnects_ns >= start) & (reconnects_ns <= end)).sum()),
         unsent=unsent,
         max_in_flight=in_flight,
+        unanswered=int((waiting_ns >= start).sum()),
+        waiting_ms=float(end - waiting_ns.min()) / 1e6 if len(waiting_ns) else 0.0,
     )

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -28,6 +28,8 @@ from harness.scenario import parse_scenario
 from harness.servers.embedded.environment import STAMP, find_environment
 from harness.servers.embedded.installation import _sizes
 from harness.sweep import PlannedTrial
+from harness.window import let_pass
+from tests.footprint import freeze
 from tests.served import points_of, write_model
 
 if TYPE_CHECKING:
@@ -215,7 +217,7 @@ def stalled_run(folder: Path) -> RunDirectory:
                 configuration=ServerConfiguration(model="sleeps"), workload=Workload(), load=load
             )
             bench._configure(point.configuration)
-            freezing = threading.Thread(target=freeze, args=(server,))
+            freezing = threading.Thread(target=freeze_midway, args=(server,))
             freezing.start()
             measured = bench.measure(PlannedTrial(0, point), index)
             freezing.join()
@@ -225,7 +227,7 @@ def stalled_run(folder: Path) -> RunDirectory:
     return run
 
 
-def freeze(pid: int) -> None:
+def freeze_midway(pid: int) -> None:
     """From about the middle of the window on: it begins a good second after the level."""
     time.sleep(1 + 4.5)
     os.kill(pid, signal.SIGSTOP)
@@ -237,3 +239,46 @@ def p95(percentiles: object) -> float:
     interval = percentiles[0.95].interval_ms
     assert interval is not None
     return interval.estimate
+
+
+def test_a_stall_over_the_end_of_a_window_is_seen_and_what_waits_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its requests are in no percentile of the window: they end after it. All other passes are as quick as ever."""
+    write_model(tmp_path / "models", "right")
+    text = "model: right\nsweep: {rate: 100}\nmeasure: {window: 1s, passes: 3, sentinels: false}\n"
+    plan = make_plan(parse_scenario(text, name="edge", where="edge"), text, tmp_path / "models")
+    run = create_run(tmp_path / "reports", "edge")
+    with open_bench(plan.scenario, plan.models, run.logs, "edge", {}) as bench:
+        for index, trial in enumerate(plan.trials, start=1):
+            bench._configure(trial.point.configuration)
+            (stub,) = (pid for role, pid in bench.server.processes() if role == "stub")
+            with monkeypatch.context() as patch, ExitStack() as thawed:
+                if index == 2:
+                    patch.setattr("harness.bench.let_pass", frozen_at_last(stub))
+                    thawed.callback(os.kill, stub, signal.SIGCONT)
+                measured = bench.measure(trial, index)
+            assert measured.record.failure is None
+            run.seal_trial(measured.record, measured.samples, measured.telemetry)
+    run.write_record(_new_record(plan, ()).model_copy(update={"status": "complete"}))
+    _, stalled, _ = run.trials()
+    assert stalled.generator is not None
+    assert stalled.generator.unanswered >= 20
+    assert stalled.generator.waiting_ms >= 400
+    (point,) = analyse(run).results
+    assert not point.valid
+    assert any(reason.startswith("nothing was answered for") for reason in point.reasons)
+    assert point.arrivals is not None
+    # Sent they were, too.
+    assert point.arrivals.sent_rps == pytest.approx(point.arrivals.due_rps, rel=0.02)
+
+
+def frozen_at_last(stub: int) -> Callable[..., None]:
+    """A window at whose end nothing is answered any more."""
+
+    def pass_and_freeze(*arguments: Any) -> None:
+        let_pass(*arguments)
+        freeze(stub)
+        time.sleep(0.5)
+
+    return pass_and_freeze

@@ -53,6 +53,17 @@ def test_only_right_answers_are_right() -> None:
         assert window.right.tolist() == [outcome is Outcome.OK]
 
 
+def test_who_waits_at_the_end_is_known_whether_answered_later_or_not_at_all() -> None:
+    rows = [(0, 0, 10), (1, 20, 150), (2, 60, 70)]
+    later = cut(table(*rows), 0, 100 * MS, closed=False)
+    assert later.waiting_ms == pytest.approx(80)
+    never = cut(table(*rows), 0, 100 * MS, closed=False, waiting_ms=95)
+    assert never.waiting_ms == pytest.approx(95)
+    # All that were answered were quick; then nothing was, although something was asked for.
+    silent = cut(table((0, 0, 10), (0, 10, 20)), 0, 100 * MS, closed=False, waiting_ms=70)
+    assert silent.longest_silence_ms == pytest.approx(70)
+
+
 @pytest.mark.parametrize(
     ("rows", "closed", "silence_ms"),
     [

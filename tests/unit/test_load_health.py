@@ -32,7 +32,7 @@ def make(rows: list[tuple[int, int, int]], window: tuple[int, int]) -> tuple[flo
     for row in rows:
         readings.add(*row)
     array = np.frombuffer(readings.to_bytes(), np.int64).reshape(-1, 3)
-    fared = health(array, window, reconnects_ns=NOTHING, unsent=0, in_flight=0)
+    fared = health(array, window, reconnects_ns=NOTHING, unsent=0, in_flight=0, flying_ns=NOTHING)
     return fared.loop_lag_p99_ms, fared.loop_lag_max_ms, fared.cpu_s
 
 
@@ -67,5 +67,7 @@ def test_reconnects_are_those_of_the_window() -> None:
         reconnects_ns=np.array([5, 10, 15, 25]),
         unsent=3,
         in_flight=7,
+        flying_ns=np.array([8, 12, 19, 21]),
     )
     assert (fared.reconnects, fared.unsent, fared.max_in_flight) == (2, 3, 7)
+    assert (fared.unanswered, fared.waiting_ms) == (2, pytest.approx(12e-6))

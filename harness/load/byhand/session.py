@@ -186,6 +186,7 @@ class Session:
             reconnects_ns=np.array(level.reconnects, np.int64),
             unsent=unsent,
             in_flight=most_in_flight(samples["sent_ns"], samples["done_ns"], flying, window),
+            flying_ns=flying,
         )
         try:
             self._notebook.seal(
