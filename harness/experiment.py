@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Progress", "as_it_was", "make_plan", "run_experiment"]
 
 ATTEMPTS = 2  # a trial that broke is repeated once
-MOST_PROVED = 32  # users that calibration proves to be in flight, in a run without a closed loop
+MOST_PROVED = 32  # users of an open loop that calibration proves to be in flight
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ def _calibrate(plan: Plan, bench: Bench, *, again: bool) -> dict[str, Any]:
     if not (offers.model_control and offers.statistics):
         return {"calibration": None}  # a note of the plan says what it does not offer
     workloads = list(dict.fromkeys(point.workload for point in plan.points))
-    users = plan.scenario.sweep.most_users or MOST_PROVED
+    users = plan.scenario.sweep.most_users(open_loop=MOST_PROVED)
     try:
         calibration, notes = calibrate(bench, list(plan.models), workloads, users)
     except EnvironmentFailedError as error:

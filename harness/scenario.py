@@ -73,7 +73,7 @@ class Measure(WithUnits):
     Attributes:
         window_s: length of one measured window.
         passes: how often every point is visited, each time in another random order.
-        max_passes: how often it may be visited until ``target`` is met; as ``passes`` if left out.
+        max_passes: how often it may be visited until ``target`` is met; four times ``passes`` if left out.
         target: relative half-width of the 95 % interval that is aimed for, by quantity.
         warmup_min_s, warmup_max_s: bounds on what is left out before the window.
         request_timeout_s: after this long a request has failed.
@@ -93,6 +93,11 @@ class Measure(WithUnits):
     sender: Literal["raw", "tritonclient"] = "raw"
     sentinels: bool = True
     seed: Annotated[Whole, Field(ge=0)] = 7
+
+    @property
+    def most_passes(self) -> int:
+        """How often a point is visited at most."""
+        return (self.max_passes or 4 * self.passes) if self.target else self.passes
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -213,7 +213,7 @@ def schedule(
         points: everything that is measured.
         measure: how; its sentinel trials come first, in the middle and last.
         seen: what was measured so far, filled in by the caller between two trials; with it, points short
-            of ``measure.target`` are visited again, up to ``measure.max_passes`` times.
+            of ``measure.target`` are visited again, up to ``measure.most_passes`` times.
     """
     watch = sentinel(points) if measure.sentinels and measure.passes > 1 else None
     if watch:
@@ -223,7 +223,7 @@ def schedule(
             yield PlannedTrial(pass_index, watch, role="sentinel")
         yield from plan_pass(points, pass_index, measure.seed)
     if seen is not None and measure.target:
-        for pass_index in range(measure.passes, measure.max_passes or measure.passes):
+        for pass_index in range(measure.passes, measure.most_passes):
             short = [point for point in points if not _is_measured_enough(point, measure, seen)]
             if not short:
                 break

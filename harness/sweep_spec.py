@@ -88,10 +88,12 @@ class Sweep(Frozen):
             )
         return self
 
-    @property
-    def most_users(self) -> int | None:
-        """The largest concurrency of its closed loops; ``None`` without any."""
-        return max((load.concurrency for load in self.loads if load.kind == "closed"), default=None)
+    def most_users(self, open_loop: int) -> int:
+        """The most users of its loads: a closed loop's concurrency, an open one's cap up to ``open_loop``."""
+        return max(
+            load.concurrency if load.kind == "closed" else min(load.max_in_flight, open_loop)
+            for load in self.loads
+        )
 
     @property
     def loads(self) -> tuple[Load, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.analysis.results import TIE_MARGIN, WIN_CONFIDENCE
+from harness.analysis.results import NEAR_MARGIN, TIE_CONFIDENCE
 from harness.point import ClosedLoad
 
 if TYPE_CHECKING:
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from harness.scenario import Slo
     from harness.statistics.intervals import Interval
 
-__all__ = ["load_label", "objective", "rates_held", "reason", "tie_break"]
+__all__ = ["load_label", "nearly", "objective", "rates_held", "reason", "tie_break"]
 
 
 def objective(slo: Slo) -> str:
     """The rule, such as ``highest throughput with p99 at most 50 ms and without errors``."""
+    errors = f"at most {100 * slo.errors:g} % errors" if slo.errors else "without errors"
     if slo.p99_s is None:
-        return "throughput at the knee (the greatest throughput over latency) without errors"
-    return f"highest throughput with p99 at most {slo.p99_s * 1e3:g} ms and without errors"
+        with_ = "with " if slo.errors else ""
+        return f"throughput at the knee (the greatest throughput over latency) {with_}{errors}"
+    return f"highest throughput with p99 at most {slo.p99_s * 1e3:g} ms and {errors}"
 
 
 def reason(
@@ -46,10 +48,11 @@ def reason(
         f" at {load_label(best)}{p99}"
     )
     tied = [ranked for ranked in ranking if ranked.tied]
+    near = [ranked for ranked in ranking if ranked.near and not ranked.tied]
     if len(tied) > 1:
-        more = len(tied) - 1
-        others = "another configuration" if more == 1 else f"{more} other configurations"
-        said += f"; tied with {others}, but {tie_break(winner, tied)}"
+        said += f"; tied with {_others(len(tied) - 1)}, but {tie_break(winner, tied)}"
+    if near:
+        said += f"; a near tie with {_others(len(near))}: {nearly(len(near))}"
     return f"{said}; {_against_default(winner, default, gain, is_tie=is_tie)}"
 
 
@@ -77,26 +80,27 @@ def _against_default(
 
 def tie_break(winner: RankedConfiguration, tied: Sequence[RankedConfiguration]) -> str:
     """Why the winner, of all that are tied with it, in words that follow its name."""
-    if all(winner.cost <= each.cost for each in tied):
-        return _cheapest(winner, tied, of="these")
-    rivals = [each for each in tied if each.may_win]
-    sure = f"{100 * WIN_CONFIDENCE:g} % confidence"
-    if len(rivals) == 1:
-        return f"what costs less is slower with {sure}, though perhaps by less than {100 * TIE_MARGIN:g} %"
-    return _cheapest(winner, rivals, of=f"those that are not slower with {sure}")
-
-
-def _cheapest(winner: RankedConfiguration, tied: Sequence[RankedConfiguration], of: str) -> str:
     instances = [each.configuration.instances for each in tied if each is not winner]
     as_few = instances.count(winner.configuration.instances)
-    few = "it has the fewest instances" if of == "these" else f"of {of} it has the fewest instances"
     if not as_few:
-        return few
+        return "it has the fewest instances"
     cpu = winner.best.server_cpu_cores if winner.best else None
     last = "is the fastest" if cpu is None else "uses the least CPU"
     if as_few == len(instances):
-        return f"of {of} it {last}"
-    return f"{few}, and of those that have as few it {last}"
+        return f"of these it {last}"
+    return f"it has the fewest instances, and of those that have as few it {last}"
+
+
+def nearly(count: int) -> str:
+    """What a near tie is, of one configuration or several."""
+    return (
+        f"{'it is' if count == 1 else 'they are'} slower with {100 * TIE_CONFIDENCE:g} % confidence, though perhaps"
+        f" by less than {100 * NEAR_MARGIN:g} %"
+    )
+
+
+def _others(count: int) -> str:
+    return "another configuration" if count == 1 else f"{count} other configurations"
 
 
 def rates_held(best: PointResult | None, default: PointResult | None) -> tuple[float, float] | None:

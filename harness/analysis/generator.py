@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.analysis.verdicts import Finding
     from harness.records import Calibration
 
-__all__ = ["concurrency_findings", "generator_findings"]
+__all__ = ["beyond_proof", "concurrency_findings", "generator_findings"]
 
 # One event loop runs on one core. Above this it has no room left, and what is measured is its own speed
 # (Model Analyzer's 80 % counts all threads of perf_analyzer; a single loop is honest a little longer).
@@ -62,21 +62,31 @@ def concurrency_findings(
 
     A point with no more in flight than the server was seen to have in hand is not in doubt.
     """
-    row, load = calibration_row(result, calibration), result.point.load
-    if row is None or row.proved:
-        return
-    if isinstance(load, ClosedLoad):
-        users = load.concurrency
-    else:
-        users = max(
-            (t.record.generator.max_in_flight for t in whole if t.record.generator), default=0
-        )
-    if row.in_flight < LEAST_IN_FLIGHT * users:
+    row, users = calibration_row(result, calibration), _in_flight(result, whole)
+    if row is not None and not row.proved and row.in_flight < LEAST_IN_FLIGHT * users:
         said = (
             f"of {row.users} users, the server saw only {row.in_flight:.1f} requests in flight when the"
             " generator was tested before the run: the others waited in the generator"
         )
         yield Verdict.GENERATOR_BOUND, said
+
+
+def beyond_proof(
+    result: PointResult, whole: Sequence[TrialMeasures], calibration: Calibration | None
+) -> Iterator[str]:
+    """What an open loop had in flight beyond what the self-test proved; that alone is no doubt."""
+    row, users = calibration_row(result, calibration), _in_flight(result, whole)
+    if row is not None and row.proved and users > row.users:
+        yield (
+            f"{users} requests were in flight at once, and only {row.users} were proved to be before the run"
+        )
+
+
+def _in_flight(result: PointResult, whole: Sequence[TrialMeasures]) -> int:
+    """The most requests in flight at once, as the generator has it."""
+    if isinstance(result.point.load, ClosedLoad):
+        return result.point.load.concurrency
+    return max((t.record.generator.max_in_flight for t in whole if t.record.generator), default=0)
 
 
 def _lag(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Finding]:

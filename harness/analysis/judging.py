@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.analysis.bookkeeping import count_disagreement
-from harness.analysis.generator import concurrency_findings, generator_findings
+from harness.analysis.generator import beyond_proof, concurrency_findings, generator_findings
 from harness.analysis.steadiness import sample_findings, steadiness_findings
 from harness.analysis.verdicts import Verdict, percent
 from harness.records import OUTCOME_LABELS, Outcome
@@ -73,7 +73,8 @@ def judge(
     severity = list(Verdict)
     findings.sort(key=lambda finding: severity.index(finding[0]))
     verdict = findings[0][0] if findings else Verdict.VALID
-    return verdict, (*(reason for _, reason in findings), *_missed_targets(result, measure))
+    notes = (*_missed_targets(result, measure), *beyond_proof(result, whole, calibration))
+    return verdict, (*(reason for _, reason in findings), *notes)
 
 
 def _broken(trials: Sequence[TrialMeasures]) -> Iterator[Finding]:

@@ -6,15 +6,15 @@ a bound on p99, its level is the *knee*: the one with the greatest power, throug
 (Kleinrock, "Power and deterministic rules of thumb for probabilistic problems in computer
 communications", ICC 1979), beyond which more users buy latency rather than throughput.
 
-Configurations are compared by the ratio of their throughputs, paired within the passes. Those that may be within
-3 % of the leader, with 99 % confidence, are tied with it. Of those that cannot be told apart from it with 80 %
-either, the one with the fewest instances wins, then the one that uses the least CPU. So where a configuration is
-a little slower, one run may prefer the fastest and the next one the cheapest, but both call it a tie: with a
-single bound, one of them would not. Only valid points can win.
+Configurations are compared by the ratio of their throughputs, paired within the passes. Those that cannot be told
+apart from the leader with 80 % confidence are tied with it; ties go to the fewest instances, then the least CPU.
+What is slower, but by less than 3 % as far as 99 % confidence can tell, is a near tie. So where a configuration is
+a little slower, one run may prefer the fastest and the next one the cheapest, but both say that it is a tie, or
+nearly one: with a single bound, one of them would not. Only valid points can win.
 
 The leader is known only once all are measured, and among equals it is the luckiest one. So a ratio's
 interval allows for the choice: it is the wider one of the pair's own and of one by the noise of all, such that
-the tied ones hold the truly best one with 99 % confidence (multiple comparisons with the best: Hsu,
+ties and near ties hold the truly best one with 99 % confidence (multiple comparisons with the best: Hsu,
 "Simultaneous confidence intervals for all distances from the 'best'", *Annals of Statistics* 9, 1981).
 """
 
@@ -27,9 +27,9 @@ import numpy as np
 
 from harness.analysis.advice import load_label, objective, reason
 from harness.analysis.results import (
+    NEAR_CONFIDENCE,
+    NEAR_MARGIN,
     TIE_CONFIDENCE,
-    TIE_MARGIN,
-    WIN_CONFIDENCE,
     RankedConfiguration,
     WorkloadResult,
 )
@@ -104,7 +104,7 @@ def _rank_workload(
     ]
     ranking = tuple(sorted(ranked, key=_throughput_of, reverse=True))
     winner = min(
-        (entry for entry in ranking if entry.may_win), key=lambda entry: entry.cost, default=None
+        (entry for entry in ranking if entry.tied), key=lambda entry: entry.cost, default=None
     )
     default = next((entry for entry in ranking if _is_default(entry.configuration)), None)
     gain = None
@@ -170,18 +170,18 @@ def _compared(
     leader = max(contenders, key=_throughput)
     if best is leader:
         one = Interval(1.0, 1.0, 1.0)
-        return RankedConfiguration(configuration, best, one, tied=True, may_win=True)
+        return RankedConfiguration(configuration, best, one, tied=True, near=True)
     ratio = throughput_ratio(best, leader, noise)
     sure, likely = (
         throughput_ratio(best, leader, noise, confidence)
-        for confidence in (TIE_CONFIDENCE, WIN_CONFIDENCE)
+        for confidence in (NEAR_CONFIDENCE, TIE_CONFIDENCE)
     )
     return RankedConfiguration(
         configuration,
         best,
         ratio,
-        tied=not _slower(sure, than=1 - TIE_MARGIN),
-        may_win=not _slower(likely, than=1),
+        tied=not _slower(likely, than=1),
+        near=not _slower(sure, than=1 - NEAR_MARGIN),
     )
 
 
@@ -194,7 +194,7 @@ def _unqualified(
     if valid:
         least = min(valid, key=lambda level: level.latency_mean_ms.estimate)
         why = f"no level meets the SLO: at {load_label(least)} {_disqualified(least, slo)}"
-    return RankedConfiguration(configuration, None, None, tied=False, may_win=False, why_not=why)
+    return RankedConfiguration(configuration, None, None, tied=False, near=False, why_not=why)
 
 
 def _slower(ratio: Interval, than: float) -> bool:

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from harness.scenario import Measure, Slo
     from harness.statistics.intervals import Interval
 
-# What is not tied is slower than the leader by more than the margin, with this confidence. What may not win is
-# slower at all, with a lower one: why two, see docs/statistics.md.
-TIE_CONFIDENCE, TIE_MARGIN = 0.99, 0.03
-WIN_CONFIDENCE = 0.80
+# What is slower than the leader with the first confidence is not tied with it, and as long as the second does not
+# make it slower by more than the margin, it is a near tie: why two bounds, see docs/statistics.md.
+TIE_CONFIDENCE = 0.80
+NEAR_CONFIDENCE, NEAR_MARGIN = 0.99, 0.03
 
 __all__ = [
+    "NEAR_CONFIDENCE",
+    "NEAR_MARGIN",
     "TIE_CONFIDENCE",
-    "TIE_MARGIN",
-    "WIN_CONFIDENCE",
     "Analysis",
     "Drift",
     "RankedConfiguration",
@@ -45,8 +45,8 @@ class RankedConfiguration:
         configuration: the server configuration.
         best: its best point under the rule, among the valid ones; ``None`` where no level qualifies.
         behind: its throughput over the leader's, paired within the passes; ``None`` without ``best``.
-        tied: whether 99 % confidence does not rule out that it is within 3 % of the leader (itself included).
-        may_win: whether it cannot be told apart from the leader with 80 % confidence either.
+        tied: whether it cannot be told apart from the leader with 80 % confidence; the leader is tied with itself.
+        near: whether it is tied, or a near tie: 99 % confidence does not rule out that it is within 3 % of the leader.
         why_not: why no level qualifies, in words; empty where one does.
     """
 
@@ -54,7 +54,7 @@ class RankedConfiguration:
     best: PointResult | None
     behind: Interval | None
     tied: bool
-    may_win: bool
+    near: bool
     why_not: str = ""
 
     @property
@@ -73,7 +73,7 @@ class WorkloadResult:
         model, workload: what clients ask for.
         objective: the rule in words, such as ``highest throughput with p99 at most 50 ms``.
         ranking: every configuration, best first; those without a qualifying level last.
-        winner: the recommendation: of those that may win the one with the fewest instances, then the least
+        winner: the recommendation: of those that are tied the one with the fewest instances, then the least
             CPU; ``None`` where nothing qualifies.
         default: what it is compared with: one instance without dynamic batching, at its own best level;
             ``None`` where that was not measured or does not qualify.
@@ -96,8 +96,13 @@ class WorkloadResult:
 
     @property
     def tie_set(self) -> tuple[RankedConfiguration, ...]:
-        """The configurations that may be within the margin of the leader."""
+        """The leader and those that cannot be told apart from it."""
         return tuple(ranked for ranked in self.ranking if ranked.tied)
+
+    @property
+    def near_ties(self) -> tuple[RankedConfiguration, ...]:
+        """Those that are slower than the leader, but perhaps within the margin."""
+        return tuple(ranked for ranked in self.ranking if ranked.near and not ranked.tied)
 
     @property
     def label(self) -> str:

@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.analysis.bookkeeping import users_at_work
+from harness.analysis.sections import LEAST_IN_BATCH
 from harness.analysis.verdicts import Verdict, percent
 from harness.point import ClosedLoad
-from harness.statistics.intervals import paired_ratio
+from harness.statistics.intervals import MIN_BATCHES, paired_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,4 +158,6 @@ def sample_findings(result: PointResult) -> Iterator[Finding]:
     elif result.passes < FEWEST_PASSES:
         passes = "pass" if result.passes == 1 else "passes"
         said = f"{result.passes} {passes}, an interval needs {FEWEST_PASSES}"
+        if result.passes == 1 and result.point.load.kind != "shaped":
+            said += f", or one window with {MIN_BATCHES * LEAST_IN_BATCH:,} right answers"
         yield Verdict.TOO_FEW_SAMPLES, said

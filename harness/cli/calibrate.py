@@ -159,7 +159,7 @@ def _plan(path: Path | None, options: dict[str, Any], models: Path) -> Plan:
         scenario, text = read_scenario(path)
         base = scenario.model_dump(mode="json")
         # Of its loads only the largest concurrency matters here; a preset is filled in by now.
-        users = scenario.sweep.most_users or USERS
+        users = scenario.sweep.most_users(open_loop=USERS)
         base["sweep"] |= {"preset": None, "rate": None, "load": None, "concurrency": users}
     else:
         sweep = {"protocol": ["http", "grpc"], "concurrency": USERS}
@@ -196,7 +196,7 @@ def _measure(plan: Plan) -> tuple[Calibration, tuple[str, ...]]:
 
     run_id = secrets.token_hex(6)
     workloads = list(dict.fromkeys(point.workload for point in plan.points))
-    users = plan.scenario.sweep.most_users or USERS
+    users = plan.scenario.sweep.most_users(open_loop=USERS)
     with (
         temporary_folder(run_id) as logs,
         as_it_was(plan) as same,

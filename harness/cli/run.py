@@ -89,9 +89,9 @@ def _show_plan(plan: Plan) -> None:
         f" = {_counted(len(plan.points), 'point')}"
     )
     passes = str(measure.passes)
-    if measure.max_passes and measure.target:
+    if measure.target:
         aims = ", ".join(f"{name} ±{aim:.0%}" for name, aim in measure.target.items())
-        passes += f" to {measure.max_passes} (until {aims})"
+        passes += f" to {measure.most_passes} (until {aims})"
     lengths = sorted({point.load.duration_s or measure.window_s for point in plan.points})
     windows = " to ".join(f"{length:g} s" for length in dict.fromkeys([lengths[0], lengths[-1]]))
     noun = "pass" if passes == "1" else "passes"

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.analysis.advice import rates_held, tie_break
-from harness.analysis.results import TIE_CONFIDENCE, TIE_MARGIN
+from harness.analysis.advice import nearly, rates_held, tie_break
+from harness.analysis.results import TIE_CONFIDENCE
 from harness.report.cast import level_text
 from harness.report.configuration import configuration_text
 from harness.report.formats import NONE, bounds, number, percent, span, tick
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.analysis.point_result import PointResult
-    from harness.analysis.results import Analysis, WorkloadResult
+    from harness.analysis.results import Analysis, RankedConfiguration, WorkloadResult
     from harness.point import ServerConfiguration
     from harness.report.cast import Cast
     from harness.statistics.intervals import Interval
@@ -173,19 +173,23 @@ def _sentence(text: str) -> str:
 
 
 def _ties(workload: WorkloadResult, cast: Cast) -> tuple[str, ...]:
-    winner = workload.winner
-    if winner is None or len(workload.tie_set) < 2:
-        return ()
-    others = [
-        cast.name(ranked.configuration) for ranked in workload.tie_set if ranked is not winner
-    ]
-    shown = "; ".join(others[:3]) + (f"; and {len(others) - 3} more" if len(others) > 3 else "")
-    said = (
-        f"A tie: {shown} may be as fast, to within {100 * TIE_MARGIN:g} %"
-        f" ({100 * TIE_CONFIDENCE:g} % confidence)."
-        f" {_sentence(tie_break(winner, workload.tie_set))}"
-    )
-    return (said,)
+    winner, tied, near = workload.winner, workload.tie_set, workload.near_ties
+    said = []
+    if winner is not None and len(tied) > 1:
+        others = _named([ranked for ranked in tied if ranked is not winner], cast)
+        sure = f"{100 * TIE_CONFIDENCE:g} % confidence"
+        said.append(
+            f"A tie: {sure} does not tell its throughput apart from that of {others}."
+            f" {_sentence(tie_break(winner, tied))}"
+        )
+    if winner is not None and near:
+        said.append(f"A near tie: {_named(near, cast)}. {_sentence(nearly(len(near)))}")
+    return tuple(said)
+
+
+def _named(some: Sequence[RankedConfiguration], cast: Cast) -> str:
+    names = [cast.name(ranked.configuration) for ranked in some]
+    return "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _refusals(workload: WorkloadResult, cast: Cast) -> tuple[str, ...]:

@@ -176,12 +176,14 @@ def _passes(analysis: Analysis) -> str:
         f" (seed {measure.seed}), so that a drift of the machine widens the intervals instead of deciding"
         " the ranking."
     )
-    if measure.target and measure.max_passes:
+    if measure.target:
         aims = ", ".join(f"{name} to ±{percent(aim)}" for name, aim in measure.target.items())
         said += (
-            f" Points were visited up to {measure.max_passes} times, until the intervals were narrow"
+            f" Points were visited up to {measure.most_passes} times, until the intervals were narrow"
             f" enough ({aims}) after two passes in a row."
         )
+    if analysis.drift is None:
+        said += " No sentinel was measured at the start, in the middle and at the end, so drift was not watched."
     return said
 
 
@@ -191,9 +193,9 @@ def _choice(analysis: Analysis) -> str:
     return (
         f"{rule}Client batch size and protocol are the workload; configurations are compared within a"
         " workload, by ratios paired within each pass. The fastest of many was lucky, too, so their intervals"
-        " allow for the choice. Those that may be within 3 % of it, with 99 % confidence, are tied with it. Of"
-        " those that cannot be told apart from it with 80 % either, the one with the fewest instances wins, then the one"
-        " that uses the least CPU. The default to compare with is one instance without dynamic batching, at its own best"
+        " allow for the choice. Those that cannot be told apart from it with 80 % confidence are tied with"
+        " it; ties go to the fewest instances, then the least CPU. What is slower, but by less than 3 % as far as 99 %"
+        " confidence can tell, is a near tie. The default to compare with is one instance without dynamic batching, at its own best"
         " level under the same rule."
     )
 

@@ -83,6 +83,7 @@ def _workload(result: WorkloadResult) -> dict[str, Any]:
         "gain": _interval(result.gain),
         "gain_is_tie": result.gain_is_tie,
         "tied": [ranked.configuration.key for ranked in result.tie_set],
+        "near_ties": [ranked.configuration.key for ranked in result.near_ties],
         "doubtful": list(result.doubtful),
         "ranking": [_ranked(ranked) for ranked in result.ranking],
     }
@@ -98,7 +99,7 @@ def _ranked(ranked: RankedConfiguration) -> dict[str, Any]:
         "p99_ms": _interval(best.p99_ms) if best else None,
         "of_leader": _interval(ranked.behind),
         "tied": ranked.tied,
-        "may_win": ranked.may_win,
+        "near_tie": ranked.near and not ranked.tied,
         "why_not": ranked.why_not or None,
     }
 

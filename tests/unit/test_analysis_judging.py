@@ -114,6 +114,7 @@ def test_a_sound_point_is_valid_and_has_no_reason_for_doubt(tmp_path: Path) -> N
         (generator(loop_lag_p99_ms=None), Verdict.TELEMETRY_MISSING, "the load generator's health"),
         (generator(cpu_s=0.97), Verdict.GENERATOR_BOUND, "used 0.97 of the one core"),
         (generator(loop_lag_p99_ms=30.0), Verdict.GENERATOR_BOUND, "was 30.0 ms late (p99)"),
+        (generator(waiting_ms=400.0), Verdict.UNSTEADY, "a request had waited 400 ms when"),
         (lost, Verdict.COUNTS_DISAGREE, "but the server counted"),
         (stalled, Verdict.COUNTS_DISAGREE, "nothing was answered for 3"),
         (fading, Verdict.COUNTS_DISAGREE, "from the first half to the second"),

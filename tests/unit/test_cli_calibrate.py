@@ -24,7 +24,9 @@ def asked(root: Path, sweep: str | None, **options: Any) -> tuple[set[str], int 
         path.write_text(f"model: cnn\nsweep: {sweep}\n")
     given = dict.fromkeys(("model", "protocol", "batch_size", "concurrency")) | options
     plan = _plan(path, given, root / "models")
-    return {point.workload.key for point in plan.points}, plan.scenario.sweep.most_users
+    return {point.workload.key for point in plan.points}, plan.scenario.sweep.most_users(
+        open_loop=32
+    )
 
 
 @pytest.mark.parametrize(

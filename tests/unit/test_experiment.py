@@ -24,7 +24,7 @@ def test_an_interrupt_within_an_order_to_the_generator_is_no_broken_bench(
     bench = SimpleNamespace(
         server=SimpleNamespace(offers=offers), confirmed_failure=lambda: failure
     )
-    sweep = SimpleNamespace(most_users=4)
+    sweep = SimpleNamespace(most_users=lambda open_loop: min(4, open_loop))
     plan = SimpleNamespace(
         points=(), models={"m": None}, notes=(), scenario=SimpleNamespace(sweep=sweep)
     )

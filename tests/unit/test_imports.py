@@ -20,7 +20,9 @@ PACKAGE = Path(harness.__file__).parent
 ROOT = PACKAGE.parent
 
 ENTRANCE = {"cli", "__main__"}
-ORCHESTRATION = {"alone", "attachment", "experiment", "bench", "calibration", "targets", "window"}
+ORCHESTRATION = {
+    *("alone", "attachment", "bench", "calibration", "experiment", "targets", "unseen", "window"),
+}
 MEASURING_STAGES = {"repository", "servers", "load"}
 READING_STAGES = {"analysis", "report"}
 STAGES = {"models"} | MEASURING_STAGES | READING_STAGES
