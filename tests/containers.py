@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
+log = logging.getLogger(__name__)  # --log-cli-level=INFO shows how long the image took
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "tests" / "models"
 PROXIES = "docker-proxy"
@@ -53,6 +55,8 @@ def built_image() -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    if said := done.stderr.strip():  # nothing where it was there already
+        log.info(said)
     return done.stdout.strip()
 
 
