@@ -84,7 +84,8 @@ def sweep_points(
         where: the scenario's file, for errors; its name where left out.
 
     Raises:
-        UsageError: more than :data:`MOST_POINTS` points, or a client batch that a model cannot take.
+        UsageError: more than :data:`MOST_POINTS` points, a client batch that a model cannot take, or a
+            model's limit below 0.
     """
     sweep = scenario.sweep
     where = f"{where}: sweep" if where else f"scenario {scenario.name}, sweep"
@@ -149,6 +150,12 @@ def sweep_points(
 
 
 def _check_batches(scenario: Scenario, model: str, limit: int, where: str) -> None:
+    if limit < 0:  # what a file or a server says; a scenario's own is checked where it is read
+        raise UsageError(
+            f"max_batch_size is {limit} in its configuration, which is below 0",
+            where=f"model {model}",
+            remedy="Export the model again with harness export, or give sweep.max_batch_size",
+        )
     largest = max(scenario.sweep.batch_size)
     if largest > max(limit, 1):
         smaller = f"Use batches of at most {max(limit, 1)}"

@@ -14,7 +14,7 @@ from docker.errors import NotFound
 
 from harness.archive import open_run
 from tests.containers import Traces, tree
-from tests.footprint import Footprint, wait_until
+from tests.footprint import Footprint, assert_in_time, wait_until
 
 if TYPE_CHECKING:
     import signal
@@ -132,10 +132,22 @@ class RunCommand:
             self.process.send_signal(number)
         return self.process.communicate(timeout=timeout_s)
 
+    def watch(self) -> None:
+        """Note what there is until it ends, or has a server."""
+        wait_until(lambda: self.servers() or self.process.poll() is not None, 120, "a server")
+        self.note()
+
+    def seen(self) -> bool:
+        """Whether a server of it was noted, with its ports."""
+        pids = self.traces.pids if self.traces else self.footprint.servers
+        return bool(pids and (self.traces or self.footprint).ports)
+
     def assert_gone(self) -> None:
-        """Fail where a process, container, region, port or temporary file of a server that was seen is left."""
-        seen = self.traces.pids if self.traces else self.footprint.servers
-        assert seen, "no server was ever seen: nothing is proved"
+        """Fail where anything of a server that was seen is left.
+
+        That is a process, container, region, port, control group or temporary file.
+        """
+        assert self.seen(), "no server was ever seen with its ports: nothing is proved"
         self.assert_nothing_left()
 
     def assert_nothing_left(self) -> None:
@@ -143,7 +155,7 @@ class RunCommand:
         if self.traces:
             self.traces.assert_gone()
         # The load generator and the guards run here, not in the container.
-        wait_until(lambda: not self.footprint.left(files=not self.traces), 5, "nothing of it here")
+        assert_in_time(lambda: self.footprint.left(files=not self.traces), 5)
         # Guards remove what is theirs a moment after the command has ended.
         wait_until(lambda: not list(self.temporary.iterdir()), 5, "an empty temporary folder")
 

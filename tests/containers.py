@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -22,14 +23,16 @@ from harness.servers.container import engine
 from harness.servers.container.server import ContainerServer
 from harness.servers.control import Control
 from harness.servers.home import home
+from harness.servers.readings.cgroup import find_control_group
 from harness.servers.staging import staged
-from tests.footprint import assert_in_time, listens, lives
+from tests.footprint import assert_in_time, listens, lives, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from docker import DockerClient
 
+log = logging.getLogger(__name__)  # --log-cli-level=INFO shows how long the image took
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "tests" / "models"
 PROXIES = "docker-proxy"
@@ -53,6 +56,8 @@ def built_image() -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    if said := done.stderr.strip():  # nothing where it was there already
+        log.info(said)
     return done.stdout.strip()
 
 
@@ -65,6 +70,7 @@ class Traces:
     before: dict[str, set[str]] = field(default_factory=dict)
     pids: set[int] = field(default_factory=set)
     ports: set[int] = field(default_factory=set)
+    groups: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.before = self._now()
@@ -86,7 +92,7 @@ class Traces:
         }
 
     def note(self) -> Traces:
-        """Add the processes and ports of the containers that have come since."""
+        """Add the processes, ports and control groups of the containers that have come since."""
         for one in self.client.api.containers():
             if one["Id"] in self.before["containers"]:
                 continue
@@ -97,6 +103,14 @@ class Traces:
             main = attributes["State"]["Pid"]
             if main:
                 self.pids |= {main, *tree(main)}
+                group = find_control_group(main)
+                # Its name holds the container's id: this is not the one of who has come to that number since.
+                if group and one["Id"] in str(group.memory):
+                    self.groups.add(group.memory.parent)
+            if attributes["HostConfig"]["NetworkMode"] == "host":  # nothing is published then
+                command = attributes["Config"]["Cmd"] or []
+                for kind in ("http", "grpc", "metrics"):
+                    self.ports |= {int(port) for port in values(command, f"--{kind}-port")}
             bindings = (attributes["NetworkSettings"]["Ports"] or {}).values()
             self.ports |= {int(b["HostPort"]) for some in bindings for b in some or []}
         for process in psutil.process_iter(["name", "cmdline"]):
@@ -110,6 +124,7 @@ class Traces:
         now = self._now()
         found = [f"{kind}: {name}" for kind in now for name in now[kind] - self.before[kind]]
         found += [f"process {pid}" for pid in self.pids if lives(pid)]
+        found += [f"control group {group}" for group in self.groups if group.exists()]
         return found + [f"port {port}" for port in self.ports if listens(port)]
 
     def assert_gone(self, timeout_s: float = 5.0) -> None:

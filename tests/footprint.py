@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from harness.servers import leftovers
+from harness.servers.embedded.memory import find_cgroup
 from harness.servers.home import home
 from harness.servers.inquiry import answers
 
@@ -96,7 +97,10 @@ def listens(port: int) -> bool:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Fail where the block leaves a process, port, shared-memory region or temporary folder of a server."""
+    """Fail where the block leaves anything of a server.
+
+    That is a process, port, shared-memory region, control group or temporary folder.
+    """
     before = _held()
     try:
         yield
@@ -115,12 +119,26 @@ def _held() -> set[str]:
                 found |= {f"port {each.laddr.port}" for each in sockets if each.status == "LISTEN"}
     for folder in (SHARED_MEMORY, Path(tempfile.gettempdir())):
         found |= {str(path) for path in folder.glob(f"{leftovers.PREFIX}*")}
+    found |= {f"control group {name}" for name in control_groups()}
     return found | {str(path) for path in BACKEND_FOLDERS.glob("python_env_*")}
+
+
+def control_groups() -> set[str]:
+    """The names of the control groups that hold servers to their memory, whoever has made them."""
+    try:
+        parent = find_cgroup().parent
+    except OSError:  # none may be made here
+        return set()
+    return {group.name for group in parent.glob(f"{leftovers.PREFIX}*")}
 
 
 @dataclass
 class Footprint:
-    """The processes that came to be below ``owner``, and the marks of the servers among them."""
+    """The processes that came to be below ``owner``, and the marks of the servers among them.
+
+    Attributes:
+        groups: the control groups of servers with a limit on their memory.
+    """
 
     owner: int
     pids: set[int] = field(default_factory=set)
@@ -128,6 +146,7 @@ class Footprint:
     prefixes: set[str] = field(default_factory=set)
     ports: set[int] = field(default_factory=set)
     others: set[int] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
     backend_folders: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -158,7 +177,11 @@ class Footprint:
             ours = any(mark in " ".join(words) for mark in ("guard.py", "harness.load"))
             if name == "tritonserver" or "triton_python_b" in name or ours:
                 self.pids.add(child.pid)
+        self.groups |= self._groups()
         return self
+
+    def _groups(self) -> set[str]:
+        return {name for name in control_groups() if name.startswith(tuple(self.prefixes) or "\0")}
 
     def regions(self) -> list[str]:
         """Shared-memory regions of these servers."""
@@ -169,6 +192,7 @@ class Footprint:
         """What is still there, in words."""
         found = [f"process {pid}" for pid in self.pids if lives(pid)]
         found += [f"region {name}" for name in self.regions()]
+        found += [f"control group {name}" for name in self._groups()]
         found += [f"port {port}" for port in self.ports if listens(port)]
         if files:
             temporary = Path(tempfile.gettempdir())

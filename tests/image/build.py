@@ -1,6 +1,7 @@
 """Make the image that container tests run: the real Triton, laid out as in NVIDIA's, out of local parts.
 
-    python tests/image/build.py        prints the image's name; at once where it is there already
+    python tests/image/build.py        prints the image's name, and on stderr how long it took;
+                                       at once where it is there already
 
 There is no registry where the tests run, and NVIDIA's image is 15 GB. This one takes its system from
 about 25 Debian 12 packages and its server from the packages that the embedded server is pinned to, in the
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 import docker
@@ -54,6 +56,7 @@ exec "$@"
 
 
 def main() -> None:
+    start = time.monotonic()
     client = docker.from_env(timeout=300)
     name = f"{NAME}:{TAG}"
     parts = Path(__file__).read_bytes() + PINS.read_bytes()
@@ -75,6 +78,7 @@ def main() -> None:
     if former is not None:
         with contextlib.suppress(APIError):  # a container may still use it
             client.images.remove(former.id)
+    print(f"made the image {name} in {time.monotonic() - start:.0f} s", file=sys.stderr)  # noqa: T201
     print(name)  # noqa: T201 - what this script is for
 
 

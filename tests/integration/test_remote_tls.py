@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.access import Access
+from harness.access import OPEN, Access
 from harness.errors import EnvironmentFailedError
-from tests.certificates import Certificates, make_certificates
+from tests.certificates import Certificates, Pair, make_certificates
 from tests.footprint import wait_until
-from tests.somebody import https_proxy, somebody
+from tests.somebody import Somebody, https_proxy, somebody
 from tests.visits import MODEL, QUICK, SWEEP, archive, asked, start_harness
 
 if TYPE_CHECKING:
@@ -32,25 +32,41 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
+def grpc_tls(made: Certificates, own: Pair) -> tuple[str, ...]:
+    """Options of a Triton that shows a certificate over gRPC, and asks for the client's."""
+    return (
+        "--grpc-use-ssl=1",
+        "--grpc-use-ssl-mutual=1",
+        f"--grpc-server-cert={own.certificate}",
+        f"--grpc-server-key={own.key}",
+        f"--grpc-root-cert={made.ca.certificate}",
+    )
+
+
 @pytest.fixture(scope="module")
 def ports(
     certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, int]]:
     made = certificates
-    arguments = (
-        "--grpc-use-ssl=1",
-        "--grpc-use-ssl-mutual=1",
-        f"--grpc-server-cert={made.server.certificate}",
-        f"--grpc-server-key={made.server.key}",
-        f"--grpc-root-cert={made.ca.certificate}",
-    )
     pair = (str(made.client.certificate), str(made.client.key))
     access = Access(False, True, str(made.ca.certificate), *pair)
     folder = tmp_path_factory.mktemp("tls")
+    arguments = grpc_tls(made, made.server)
     with somebody(folder, extra_args=arguments, access=access) as triton:
         at = triton.server.endpoints
         with https_proxy(folder, at.http_port, made, TOKEN) as ports:
             yield {**ports, "grpc": at.grpc_port or 0, "plain": at.http_port}
+
+
+@pytest.fixture(scope="module")
+def expired(
+    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Somebody]:
+    """A Triton whose certificate over gRPC has expired, so that its owner loads nothing either."""
+    arguments = grpc_tls(certificates, certificates.expired)
+    folder = tmp_path_factory.mktemp("expired")
+    with somebody(folder, extra_args=arguments, access=OPEN, loaded=False) as triton:
+        yield triton
 
 
 def scenario(ports: dict[str, int], made: Certificates, *, ca: str = "", **change: str) -> str:
@@ -157,5 +173,39 @@ def test_a_run_that_cannot_begin_exits_with_3(
     code, out, err = start_harness(MODEL + text + SWEEP, tmp_path, "--dry-run").end()
     assert code == 3, err
     assert said in err
+    assert "Traceback" not in out + err
+    assert TOKEN not in out + err
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("ca", "its certificate is not accepted"),
+        ("expired", "its certificate is not accepted: certificate has expired"),
+        ("plain", "the port does not speak TLS"),
+    ],
+)
+def test_what_is_wrong_with_the_tls_of_grpc_alone_exits_with_3(
+    request: pytest.FixtureRequest,
+    ports: dict[str, int],
+    certificates: Certificates,
+    tmp_path: Path,
+    fault: str,
+    said: str,
+) -> None:
+    made = certificates
+    ca = made.other_ca if fault == "ca" else made.ca
+    port = ports["grpc"]
+    if fault != "ca":
+        other: Somebody = request.getfixturevalue("expired" if fault == "expired" else "owner")
+        port = other.server.endpoints.grpc_port or 0
+    own = f"certificate: {made.client.certificate}, key: {made.client.key}"
+    tls = f"{{ca: {ca.certificate}, {own}, http: false}}"
+    change = {"http_port": str(ports["plain"]), "grpc_port": str(port), "tls": tls}
+    text = scenario(ports, made, **change)
+    code, out, err = start_harness(MODEL + text + GRPC, tmp_path, "--dry-run").end()
+    assert code == 3, err
+    words = " ".join(err.split())
+    assert f"localhost:{port}: {said}" in words  # HTTP, which is asked first, has answered
     assert "Traceback" not in out + err
     assert TOKEN not in out + err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,10 @@ import pytest
 import tritonclient.grpc as triton
 
 from harness.archive import open_run
+from harness.bench import open_bench
+from harness.experiment import make_plan
 from harness.repository.features import with_features
-from harness.scenario import ServerSpec
+from harness.scenario import ServerSpec, parse_scenario
 from harness.servers import serving
 from harness.servers.control import Control
 from harness.servers.staging import staged
@@ -59,6 +62,34 @@ def test_repeated_inputs_hit_the_cache_and_the_report_says_so(
     assert record.server["memory"]["bytes"] == 4 << 30
     where = f"core {cores[0]}, the load generator on core {cores[-1]}"
     assert where in page.read_text()
+
+
+def test_the_server_and_the_generator_keep_to_their_own_cores(
+    triton_models: Path, tmp_path: Path
+) -> None:
+    """As the kernel says it, of all their threads."""
+    cores = sorted(os.sched_getaffinity(0))
+    first, last = cores[0], cores[-1]
+    text = SCENARIO.format(first=first, last=last)
+    scenario = parse_scenario(text, name="cores", where="cores.yaml")
+    models = make_plan(scenario, text, triton_models).models
+    with open_bench(scenario, models, tmp_path, "cores", {}) as bench:
+        assert isinstance(bench.control, Control)
+        bench.control.load("cnn", deadline_s=60)
+        roles = bench.server.processes()
+        assert {role for role, _ in roles} == {"server", "stub"}
+        for _, pid in roles:
+            assert affinities(pid) == {frozenset({first})}
+        assert affinities(bench.driver.pid) == {frozenset({last})}
+
+
+def affinities(pid: int) -> set[frozenset[int]]:
+    """The cores that the threads of a process may run on."""
+    found = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # one that has just ended
+            found.add(frozenset(os.sched_getaffinity(int(thread.name))))
+    return found
 
 
 def test_cores_that_are_not_here_are_refused_before_anything_starts(

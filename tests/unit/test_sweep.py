@@ -64,6 +64,11 @@ def test_a_model_without_a_batch_dimension_cannot_be_batched() -> None:
     assert len(sweep_points(plain, {"cnn": 0})) == 2 * 3
 
 
+def test_a_limit_below_zero_is_one_sentence_and_no_traceback() -> None:
+    with pytest.raises(UsageError, match=r"model cnn: max_batch_size is -1 in its configuration"):
+        sweep_points(scenario(batch_size=1), {"cnn": -1})
+
+
 def test_precision_is_an_axis_of_exported_variants() -> None:
     asked = scenario(precision=["float32", "int8"])
     assert asked.variants == {"cnn": "float32", "cnn_int8": "int8"}
