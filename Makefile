@@ -68,7 +68,7 @@ server-python: python
 	"install one of them beside $(PYTHON), or say make SERVER_PYTHON=/path/to/python3.12."; exit 2; }
 
 server: server-python $(VENV)/.demo
-	$(BIN)/harness server install --python "$(SERVER_PYTHON)"
+	$(BIN)/harness server install --python "$(SERVER_PYTHON)" $(if $(GPU),--gpu)
 
 # A Python that is asked for by name is obeyed: the environment of another one is made anew.
 ifeq ($(origin PYTHON),command line)

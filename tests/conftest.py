@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,12 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
+
+DRIVER = Path("/dev/nvidiactl")  # of NVIDIA
+# What a test says of GPUs: those so marked are skipped here, in CI as well, and why.
+SKIPPED = (
+    ("no_gpu", "this machine has a GPU") if DRIVER.exists() else ("gpu", "needs an NVIDIA GPU")
+)
 
 # No test fails because the machine was busy.
 settings.register_profile("harness", deadline=None)
@@ -40,18 +46,27 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
     return compare
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marker, reason = SKIPPED
+    for item in items:
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 def _fail_instead(report: pytest.TestReport | pytest.CollectReport) -> None:
     """In CI (``HARNESS_CI=1``) a skipped test has failed: all that it could need is there."""
     if os.environ.get("HARNESS_CI") == "1" and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"{reason} (nothing may be skipped in CI but what needs a GPU)"
+        report.longrepr = (
+            f"{reason} (nothing may be skipped in CI but what a GPU is for, or in the way of)"
+        )
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.TestReport]:
     report: pytest.TestReport = yield
-    if item.get_closest_marker("gpu") is None:
+    if not any(map(item.get_closest_marker, ("gpu", SKIPPED[0]))):
         _fail_instead(report)
     return report
 

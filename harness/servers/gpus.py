@@ -19,7 +19,7 @@ __all__ = ["require_gpus"]
 DEVICE = Path("/dev/nvidiactl")  # of NVIDIA's driver
 UNKNOWN = -1
 REMEDIES = {
-    "embedded": "Use a machine with NVIDIA's driver",
+    "embedded": "Use a machine with NVIDIA's driver, and prepare it with: harness server install --gpu",
     "container": "Give it some with server.gpus: all",
     "remote": "Start it with GPUs, and with their metrics (--allow-gpu-metrics=true)",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +33,7 @@ from tests.footprint import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from docker import DockerClient
 
@@ -359,7 +359,7 @@ def test_a_run_takes_the_containers_figures_where_processes_are_not_seen(
     assert {row[2] for row in rows if row[1] == "container"} == CONTAINER_METRICS
 
 
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+@pytest.mark.no_gpu
 def test_configurations_on_a_gpu_need_one(shared: tuple[ContainerServer, Control]) -> None:
     server, _ = shared
     with pytest.raises(EnvironmentFailedError, match="the server has no GPU"):

@@ -7,7 +7,6 @@ import os
 import socket
 import tarfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +20,7 @@ from tests.python_models import CONFIG, HANGING, RAISING, python_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from docker import DockerClient
 
@@ -147,9 +147,8 @@ def test_an_image_that_is_no_triton(box: Box, other_image: str) -> None:
     assert f"the image {other_image} is not a Triton server" in said
 
 
+@pytest.mark.no_gpu
 def test_a_gpu_is_asked_for_and_none_is_there(box: Box) -> None:
-    if Path("/dev/nvidiactl").exists():
-        pytest.skip("there is a GPU")
     for gpus in ("all", [0, 1]):
         said = refused(box, gpus=gpus)
         assert "server.gpus: the container engine has no GPU to give" in said

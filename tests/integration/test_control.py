@@ -145,7 +145,12 @@ def test_a_model_is_unloaded(control: Control) -> None:
         ("identity", CONFIG | {"backend": "onnxruntime"}, "backend.*onnxruntime"),
         ("identity", CONFIG | {"nosuchkey": 1}, "nosuchkey: Cannot find field"),
         ("identity", CONFIG | {"max_batch_size": "many"}, "max_batch_size.*many"),
-        ("identity", CONFIG | {"instance_group": [{"count": 1, "kind": "KIND_GPU"}]}, "GPU"),
+        pytest.param(
+            "identity",
+            CONFIG | {"instance_group": [{"count": 1, "kind": "KIND_GPU"}]},
+            "has kind KIND_GPU but no GPUs are available",
+            marks=pytest.mark.no_gpu,
+        ),
     ],
 )
 def test_what_does_not_load_is_one_sentence(

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ from tests.footprint import lives, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.commands import RunCommand
 
@@ -47,11 +47,10 @@ def test_memory_that_never_suffices_ends_the_run_with_the_reason(
     command.assert_gone()
 
 
+@pytest.mark.no_gpu
 def test_a_gpu_that_the_engine_does_not_have_ends_the_run_with_the_reason(
     running: Callable[..., RunCommand],
 ) -> None:
-    if Path("/dev/nvidiactl").exists():
-        pytest.skip("there is a GPU")
     command = running("container", more=", gpus: all")
     _, stderr = command.end()
     assert command.process.returncode == 3, stderr

@@ -169,6 +169,7 @@ def test_a_model_that_does_not_load_ends_the_run_and_leaves_nothing(
     assert session.status() == "failed"
 
 
+@pytest.mark.no_gpu
 @pytest.mark.parametrize("metrics", [True, False])
 def test_a_gpu_that_is_not_there_is_told(owner: Somebody, tmp_path: Path, metrics: bool) -> None:
     ports = {"metrics_port": owner.server.endpoints.metrics_port} if metrics else {}
@@ -177,7 +178,12 @@ def test_a_gpu_that_is_not_there_is_told(owner: Somebody, tmp_path: Path, metric
         session = start_harness(MODEL + owner.scenario(**ports) + sweep + QUICK, tmp_path)
         code, _, err = session.end()
         assert code == 3, err
-    assert ("has no GPU" in err) if metrics else ("no configuration can be served" in err)
+    own, tritons = (
+        "sweep.kind: the server has no GPU, and",
+        "has kind KIND_GPU but no GPUs are available",
+    )
+    (said,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (own in said) if metrics else (tritons in said)
 
 
 def repeated(session: Session, trials: int) -> list[TrialRecord]:

@@ -285,7 +285,7 @@ def test_telemetry_goes_on_from_the_first_trial_to_the_last(
         assert sum(gaps) >= 0.9 * run_s
 
 
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+@pytest.mark.no_gpu
 def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_measured(
     harness: Harness, scenario: Path, triton_models: Path, tmp_path: Path
 ) -> None:
@@ -295,6 +295,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_measured(
         done = harness("run", scenario, "--models", triton_models, "--output", reports, code=3)
     (said,) = [line for line in done.stderr.splitlines() if "GPU" in line]
     assert "the server has no GPU, and 1 instance on GPU" in said
+    assert "prepare it with: harness server install --gpu, or leave gpu out" in said
     assert not sealed(reports)
 
 

@@ -17,6 +17,8 @@ from harness.servers.embedded.environment import (
     environments,
     find_environment,
     pinned,
+    pins,
+    verified,
 )
 from harness.servers.embedded.installation import remove_environments
 from harness.servers.home import home, locked
@@ -27,31 +29,48 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_HARNESS_HOME", str(tmp_path / "home"))
 
 
-def make(minor: str = "3.11") -> Path:
+def make(minor: str = "3.11", *, gpu: bool = False) -> Path:
     """What an installation leaves, without its hundreds of megabytes."""
-    folder = environment_folder(minor)
+    folder = environment_folder(minor, gpu=gpu)
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(sys.executable)
     (folder / "part").write_text("12345")
     library = folder.parent / "libpython.so"
     library.touch()
     stamp = {
-        "digest": digest(),
+        "digest": digest(gpu=gpu),
         "python_version": f"{minor}.7",
         "library": str(library),
-        "packages": pinned(),
+        "packages": pinned(gpu=gpu),
         "files": {"part": 5},
     }
     (folder / "environment.json").write_text(json.dumps(stamp))
     return folder
 
 
-def test_pins_are_exact_and_hashed() -> None:
-    assert list(pinned()) == ["nvidia-pytriton", "numpy", "onnxruntime"]
+@pytest.mark.parametrize("gpu", [False, True])
+def test_pins_are_exact_and_hashed(gpu: bool) -> None:
+    names = list(pinned(gpu=gpu))
+    assert names[:2] == ["nvidia-pytriton", "numpy"]
+    assert names[2] == ("onnxruntime-gpu" if gpu else "onnxruntime")
     assert pinned()["numpy"].startswith("1.")
-    entries = re.sub(r"#.*", "", PINS.read_text()).replace("\\\n", " ").strip().splitlines()
-    assert len(entries) == 3
+    text = re.sub(r"#.*", "", pins(gpu=gpu).read_text())
+    entries = text.replace("\\\n", " ").strip().splitlines()
+    assert len(entries) == len(names)
     assert all(re.search(r"==\S+ +--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+
+
+def test_for_gpus_only_onnxruntime_is_another_one_and_brings_its_cuda_of_one_version() -> None:
+    shared = [text.split("onnxruntime")[0] for text in map(entries_of, (pins(), pins(gpu=True)))]
+    assert shared[0] == shared[1]
+    more = list(pinned(gpu=True))[3:]
+    # What ONNX Runtime loads beforehand, and what cuFFT needs.
+    parts = ["cublas", "cuda-nvrtc", "cuda-runtime", "cudnn", "cufft", "curand", "nvjitlink"]
+    assert more == [f"nvidia-{part}-cu12" for part in parts]
+
+
+def entries_of(path: Path) -> str:
+    return re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE)
 
 
 def test_none_is_one_sentence_with_the_way_out() -> None:
@@ -72,6 +91,62 @@ def test_that_of_this_programs_own_python_comes_first(monkeypatch: pytest.Monkey
         assert find_environment().python_version == f"{own}.7"
     monkeypatch.setattr(environment.sys, "version_info", (3, 13, 0))
     assert find_environment().python_version == "3.11.7"
+
+
+def test_one_for_gpus_is_told_apart_and_comes_first_whatever_its_python() -> None:
+    plain = make("3.11")
+    assert not find_environment().gpu
+    found = make("3.12", gpu=True)
+    assert found.parent == plain.parent
+    assert find_environment().gpu
+    assert find_environment().path == found
+    assert verified(plain).gpu is False
+
+
+def test_one_for_gpus_does_not_pass_for_the_other() -> None:
+    plain, stamp = make(), "environment.json"
+    text = make(gpu=True).joinpath(stamp).read_text()
+    (plain / stamp).write_text(text.replace(digest(gpu=True), digest()))
+    with pytest.raises(EnvironmentFailedError, match="of other pins"):
+        verified(plain)
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether what an installation would build is for GPUs, one each, and nothing is built."""
+    built: list[bool] = []
+
+    def build(*_: object, gpu: bool) -> None:
+        built.append(gpu)
+        raise EnvironmentFailedError("built")
+
+    interpreter = installation.Interpreter(Path(sys.executable), (3, 11, 7), Path("/lib"))
+    monkeypatch.setattr(installation, "inspect", lambda _: interpreter)
+    monkeypatch.setattr(installation, "_check_room", lambda _: None)
+    monkeypatch.setattr(installation, "_build", build)
+    return built
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_what_is_there_is_used_and_the_other_one_is_built(builds: list[bool], gpu: bool) -> None:
+    there = make(gpu=gpu)
+    found = installation.install_environment(gpu=gpu, progress=lambda _: None)
+    assert found.path == there
+    assert builds == []
+    if gpu:
+        # What was prepared for GPUs serves on processors too.
+        assert installation.install_environment(progress=lambda _: None).path == there
+    else:
+        with pytest.raises(EnvironmentFailedError, match="built"):
+            installation.install_environment(gpu=True, progress=lambda _: None)
+        assert builds == [True]
+
+
+def test_what_was_prepared_for_gpus_is_repaired_for_gpus(builds: list[bool]) -> None:
+    (make(gpu=True) / "part").unlink()
+    with pytest.raises(EnvironmentFailedError, match="built"):
+        installation.install_environment(progress=lambda _: None)
+    assert builds == [True]
 
 
 def test_what_it_is_started_with_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """The embedded server's own environment: a real Triton and the NumPy that its stub needs.
 
 :mod:`harness.servers.embedded.installation` prepares it. Its folder's name holds the Python version and a digest of
-the pins, so that new pins make a new one.
+the pins, so that new pins make a new one. There are two sets of pins: with ONNX Runtime for processors, and with the
+one for GPUs, which serves on both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +30,12 @@ __all__ = [
     "environments",
     "find_environment",
     "pinned",
+    "pins",
     "verified",
 ]
 
 PINS = Path(__file__).with_name("environment.txt")
+GPU_PINS = Path(__file__).with_name("environment-gpu.txt")
 STAMP = "environment.json"
 LAYOUT = 1  # of the folder; raise it when what is built from the same pins changes
 REMEDY = "Prepare it with: harness server install"
@@ -63,6 +67,11 @@ class ServerEnvironment:
     python_version: str
     library_folder: Path
     packages: Mapping[str, str]
+
+    @property
+    def gpu(self) -> bool:
+        """Whether its ONNX Runtime is the build for GPUs."""
+        return "onnxruntime-gpu" in self.packages
 
     @property
     def site(self) -> Path:
@@ -103,20 +112,25 @@ class ServerEnvironment:
         }
 
 
-def pinned() -> dict[str, str]:
+def pins(*, gpu: bool = False) -> Path:
+    """The file of the pinned versions and hashes, as pip reads it."""
+    return GPU_PINS if gpu else PINS
+
+
+def pinned(*, gpu: bool = False) -> dict[str, str]:
     """The pinned versions by package name."""
-    lines = (line.split()[0] for line in PINS.read_text().splitlines() if "==" in line)
+    lines = (line.split()[0] for line in pins(gpu=gpu).read_text().splitlines() if "==" in line)
     return {name: version for name, _, version in (line.partition("==") for line in lines)}
 
 
-def digest() -> str:
+def digest(*, gpu: bool = False) -> str:
     """What the environments of these pins are known by."""
-    return hashlib.sha256(PINS.read_bytes() + bytes([LAYOUT])).hexdigest()[:12]
+    return hashlib.sha256(pins(gpu=gpu).read_bytes() + bytes([LAYOUT])).hexdigest()[:12]
 
 
-def environment_folder(minor: str) -> Path:
+def environment_folder(minor: str, *, gpu: bool = False) -> Path:
     """Where the environment for Python ``minor``, such as ``3.11``, is."""
-    return home() / f"server-{minor}-{digest()}"
+    return home() / f"server-{minor}-{digest(gpu=gpu)}"
 
 
 def environments() -> list[Path]:
@@ -125,14 +139,15 @@ def environments() -> list[Path]:
 
 
 def find_environment() -> ServerEnvironment:
-    """Return the installed environment, by preference of this program's own Python version.
+    """Return the installed environment: one for GPUs first, then one of this program's own Python version.
 
     Raises:
         EnvironmentFailedError: there is none, or it is damaged.
     """
     own = sys.version_info[:2]
-    for major, minor in sorted(SUPPORTED, key=lambda version: (version != own, version)):
-        folder = environment_folder(f"{major}.{minor}")
+    versions = sorted(SUPPORTED, key=lambda version: (version != own, version))
+    for gpu, (major, minor) in product((True, False), versions):
+        folder = environment_folder(f"{major}.{minor}", gpu=gpu)
         if folder.is_dir():
             return verified(folder)
     raise EnvironmentFailedError("the embedded server is not installed", remedy=REMEDY)
@@ -153,7 +168,7 @@ def verified(folder: Path) -> ServerEnvironment:
             library_folder=Path(stamp["library"]).parent,
             packages=stamp["packages"],
         )
-        if stamp["digest"] != digest():
+        if stamp["digest"] != digest(gpu=environment.gpu):
             raise ValueError("of other pins")
         if not Path(stamp["library"]).is_file() or not environment.python.exists():
             raise ValueError(f"the Python it was made with is gone: {stamp['library']}")

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from harness import processes
 from harness.errors import EnvironmentFailedError
 from harness.servers.embedded.environment import (
-    PINS,
     STAMP,
     ServerEnvironment,
     digest,
     environment_folder,
     environments,
     pinned,
+    pins,
     verified,
 )
 from harness.servers.embedded.interpreter import Interpreter, inspect
@@ -38,37 +38,40 @@ if TYPE_CHECKING:
 __all__ = ["install_environment", "remove_environments"]
 
 NEEDED_BYTES = 700_000_000  # 300 MB installed, 100 MB of wheels, and some to unpack them
+GPU_NEEDED_BYTES = 7_500_000_000  # 3.5 GB installed, 2 GB of wheels, and some to unpack them
 INSTALL_TIMEOUT_S = 1800.0
 BUILDING = ".building-"
 ROOM = "Free room on the disk, or set TRITON_HARNESS_HOME to another folder"
 
 
 def install_environment(
-    *, python: Path | None = None, progress: Callable[[str], None]
+    *, python: Path | None = None, gpu: bool = False, progress: Callable[[str], None]
 ) -> ServerEnvironment:
     """Prepare the environment, or return it where it is there and whole.
 
     Args:
         python: the Python whose packages ``model.py`` may import; this program's own where ``None``.
+        gpu: with ONNX Runtime for GPUs; one that was prepared so stays so, whatever is said here.
         progress: called with a line at a time.
 
     Raises:
         EnvironmentFailedError: this Python or machine will not do, no network, no room on the disk.
     """
     interpreter = inspect(python)
-    folder = environment_folder(interpreter.minor)
     with locked(made(home()), lambda: progress("Waiting for another installation to end")):
         for remnant in home().glob(f"{BUILDING}*"):
             shutil.rmtree(remnant, ignore_errors=True)
+        gpu = gpu or environment_folder(interpreter.minor, gpu=True).is_dir()
+        folder = environment_folder(interpreter.minor, gpu=gpu)
         if folder.is_dir():
             try:
                 return verified(folder)
             except EnvironmentFailedError as error:
                 progress(f"Preparing it again: {error.what}")
-        _check_room()
+        _check_room(GPU_NEEDED_BYTES if gpu else NEEDED_BYTES)
         building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=home()))
         try:
-            _build(building, interpreter, progress)
+            _build(building, interpreter, progress, gpu=gpu)
             if folder.is_dir():
                 shutil.rmtree(folder)
             building.rename(folder)
@@ -96,17 +99,19 @@ def remove_environments(progress: Callable[[str], None]) -> list[Path]:
     return removed
 
 
-def _check_room() -> None:
+def _check_room(needed_bytes: int) -> None:
     free = shutil.disk_usage(home()).free
-    if free < NEEDED_BYTES:
+    if free < needed_bytes:
         raise EnvironmentFailedError(
-            f"the server's environment needs {NEEDED_BYTES / 1e6:.0f} MB and {free / 1e6:.0f} MB are free",
+            f"the server's environment needs {needed_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are free",
             where=str(home()),
             remedy=ROOM,
         )
 
 
-def _build(folder: Path, interpreter: Interpreter, progress: Callable[[str], None]) -> None:
+def _build(
+    folder: Path, interpreter: Interpreter, progress: Callable[[str], None], *, gpu: bool
+) -> None:
     progress(f"Making an environment for Python {interpreter.minor}")
     own_pip = importlib.util.find_spec("pip") is not None
     venv = [str(interpreter.executable), "-I", "-m", "venv", str(folder)]
@@ -114,16 +119,16 @@ def _build(folder: Path, interpreter: Interpreter, progress: Callable[[str], Non
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
     if not own_pip:
         pip = [str(folder / "bin" / "python"), "-m", "pip"]
-    names = ", ".join(f"{name} {version}" for name, version in pinned().items())
-    progress(f"Fetching {names} (about 100 MB)")
+    names = ", ".join(f"{name} {version}" for name, version in pinned(gpu=gpu).items())
+    progress(f"Fetching {names} (about {'2 GB' if gpu else '100 MB'})")
     install = ["install", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-compile"]
     quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar=off", "--retries=2"]
-    _finish([*pip, *install, *quiet, "-r", str(PINS)], folder, "pip", progress)
+    _finish([*pip, *install, *quiet, "-r", str(pins(gpu=gpu))], folder, "pip", progress)
     environment = ServerEnvironment(
         path=folder,
         python_version=".".join(map(str, interpreter.version)),
         library_folder=interpreter.library.parent,
-        packages=pinned(),
+        packages=pinned(gpu=gpu),
     )
     wheel = environment.site / "pytriton" / "tritonserver"
     stub = wheel / "python_backend_stubs" / interpreter.minor / "triton_python_backend_stub"
@@ -136,7 +141,7 @@ def _build(folder: Path, interpreter: Interpreter, progress: Callable[[str], Non
     progress("Verifying it")
     _try_out(environment)
     stamp: dict[str, Any] = {
-        "digest": digest(),
+        "digest": digest(gpu=gpu),
         "python_version": environment.python_version,
         "library": str(interpreter.library),
         "packages": environment.packages,
@@ -216,7 +221,10 @@ def _try_out(environment: ServerEnvironment) -> None:
     Raises:
         EnvironmentFailedError: one of them does not run.
     """
-    imports = "import numpy, onnxruntime; assert numpy.__version__ < '2'; print('works')"
+    imports = "import numpy, onnxruntime; assert numpy.__version__ < '2'; "
+    if environment.gpu:
+        imports += "assert 'CUDAExecutionProvider' in onnxruntime.get_available_providers(); "
+    imports += "print('works')"
     stub = environment.backends / "python" / "triton_python_backend_stub"
     trials = (
         ("its packages", [str(environment.python), "-c", imports], "works"),

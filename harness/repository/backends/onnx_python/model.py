@@ -22,6 +22,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+WAY_OUT = (
+    "prepare the embedded server with: harness server install --gpu"
+    " (any other one with onnxruntime-gpu), or leave the GPU out."
+)
 # ``optimization.graph.level`` means here what it means to Triton's own ONNX Runtime backend.
 GRAPH_LEVELS = {
     -1: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -49,7 +54,15 @@ class TritonPythonModel:
         level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
         options.graph_optimization_level = GRAPH_LEVELS[level]
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=_providers(args))
+        device = (
+            int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        )
+        providers = choose_providers(device, onnxruntime.get_available_providers())
+        if device is not None and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA and cuDNN, where they were installed as packages
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        if device is not None:
+            require_gpu(device, self.session.get_providers(), self.session.get_provider_options())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer ``requests`` in their order, one response each."""
@@ -121,13 +134,24 @@ def _threads(config: dict[str, Any], name: str) -> int:
     return int(config.get("parameters", {}).get(name, {}).get("string_value", "1"))
 
 
-def _providers(args: dict[str, str]) -> list[Any]:
-    if args["model_instance_kind"] != "GPU":
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+def choose_providers(device: int | None, available: list[str]) -> list[Any]:
+    """What ONNX Runtime is to run the model on: GPU ``device``, or the processor where that is ``None``."""
+    if device is None:
+        return [CPU]
+    if CUDA not in available:
         raise RuntimeError(
-            "instances on the GPU were asked for, but the server's onnxruntime has no"
-            " CUDAExecutionProvider: install onnxruntime-gpu there, or export with --kind cpu"
+            f"an instance on GPU {device} was asked for, but the server's onnxruntime is built without CUDA: {WAY_OUT}"
         )
-    device = {"device_id": int(args["model_instance_device_id"])}
-    return [("CUDAExecutionProvider", device), "CPUExecutionProvider"]
+    # Its tensor cores would round float32 to ten bits, and the answers would not be those of the model.
+    return [(CUDA, {"device_id": device, "use_tf32": 0}), CPU]
+
+
+def require_gpu(device: int, providers: list[str], options: dict[str, dict[str, str]]) -> None:
+    """Refuse a session that ONNX Runtime has made on something else than it was asked to, which it does silently."""
+    found = options[CUDA].get("device_id") if providers[0] == CUDA else None
+    if found != str(device):
+        instead = "the processor" if found is None else f"GPU {found}"
+        raise RuntimeError(
+            f"an instance on GPU {device} was asked for, but onnxruntime fell back to {instead}:"
+            " the server's log says what it lacks of the driver, CUDA and cuDNN."
+        )
