@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, count, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)  # --log-cli-level=INFO shows the figures
 MODEL = Path(__file__).parents[1] / "models" / "sleep"
 SIDE_BY_SIDE = 15
 # One for each queue of each test: none is loaded twice, since Triton may die where several are unloaded at once.
-MODELS = 3 + SIDE_BY_SIDE + 4 + 1
+MODELS = 3 + SIDE_BY_SIDE + 4 + 2
 TIMEOUT_S = 60.0
 ATTEMPTS = 5
 SATURATED_S = 10.0
@@ -88,8 +88,8 @@ class Queue:
         configuration["instance_group"] = [{"count": instances, "kind": "KIND_CPU"}]
         self.control.load(self.name, configuration, deadline_s=180)
 
-    def driver(self, seed: int) -> Driver:
-        return Driver(self._target, logs=self._logs, seed=seed)
+    def driver(self, seed: int, sender: Literal["raw", "tritonclient"] = "raw") -> Driver:
+        return Driver(self._target, logs=self._logs, seed=seed, sender=sender)
 
     def send(
         self, driver: Driver, load: ClosedLoad | OpenLoad, duration_s: float, protocol: Any = "http"
@@ -283,8 +283,9 @@ def test_a_closed_loop_has_the_throughput_and_latency_of_theory(
     side_by_side(work, range(len(loops)))
 
 
+@pytest.mark.parametrize("sender", ["raw", "tritonclient"])
 def test_64_users_of_grpc_are_64_requests_in_flight(
-    server: Server, control: Control, tmp_path: Path
+    server: Server, control: Control, tmp_path: Path, sender: Literal["raw", "tritonclient"]
 ) -> None:
     """The trap of 10 threads, as the server sees it: 64 instances sleep 200 ms each."""
     users, sleep_ms = 64, 200
@@ -292,7 +293,7 @@ def test_64_users_of_grpc_are_64_requests_in_flight(
     queue.load(sleep_ms * 1000, instances=users)
 
     def measure() -> tuple[str, bool]:
-        with queue.driver(seed=1) as driver:
+        with queue.driver(seed=1, sender=sender) as driver:
             workload = Workload(protocol="grpc")
             driver.level(workload, ClosedLoad(concurrency=users), request_timeout_s=TIMEOUT_S)
             time.sleep(2)
