@@ -32,7 +32,7 @@ def tell(level: Level, samples: npt.NDArray[np.void], window: tuple[int, int]) -
         took_ms = (right["done_ns"] - right["scheduled_ns"]) / 1e6
         p50, p99 = (_percentile(took_ms, q) for q in (0.5, 0.99))
         log.info(
-            "%s: %.0f inferences per second, p50 %s, p99 %s; %d of %d requests failed",
+            "%s: %.0f inferences per second, p50 %s, p99 %s, of one window and so without intervals; %d of %d requests failed",
             name,
             right["batch"].sum() / (window[1] - window[0]) * 1e9,
             p50,
