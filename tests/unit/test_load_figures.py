@@ -29,7 +29,8 @@ def told(caplog: pytest.LogCaptureFixture, requests: int) -> str:
 def test_a_percentile_is_said_of_enough_requests_only(caplog: pytest.LogCaptureFixture) -> None:
     start = "HTTP, client batch 1, c2: "
     assert told(caplog, 459) == (
-        f"{start}459 inferences per second, p50 5.00 ms, p99 5.00 ms, of one window and so without intervals; 0 of 459 requests failed"
+        f"{start}459 inferences per second, p50 5.00 ms, p99 5.00 ms, of one window and so without intervals;"
+        " 0 of 459 requests failed"
     )
-    assert "p50 5.00 ms, p99 needs 459 right answers;" in told(caplog, 458)
+    assert "p50 5.00 ms, p99 needs 459 right answers," in told(caplog, 458)
     assert "p50 needs 7 right answers," in told(caplog, 6)
