@@ -10,9 +10,9 @@ import numpy as np
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from collections.abc import Callable
 
-    from harness.repository.graph import OnnxSession
+    import numpy.typing as npt
 
 __all__ = ["LARGEST_DIFFERENCE", "Parity", "accuracy", "answers_of", "compare_answers"]
 
@@ -45,14 +45,19 @@ class Parity:
 
 
 def answers_of(
-    session: OnnxSession, inputs: dict[str, npt.NDArray[Any]], *, batched: bool
+    run: Callable[[dict[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]],
+    inputs: dict[str, npt.NDArray[Any]],
+    *,
+    batched: bool,
+    where: str,
 ) -> dict[str, npt.NDArray[Any]]:
     """Compute a model's answers to all examples.
 
     Args:
-        session: the model.
+        run: executes the model once: from arrays to arrays by tensor name.
         inputs: by tensor name, shape (examples, *dims).
         batched: the model has a batch dimension, so that examples go together; else one by one.
+        where: names the model in errors.
 
     Returns:
         By tensor name, shape (examples, *dims).
@@ -63,12 +68,12 @@ def answers_of(
     examples = len(next(iter(inputs.values())))
     if batched:
         parts = [
-            session.run({name: array[start : start + BATCH] for name, array in inputs.items()})
+            run({name: array[start : start + BATCH] for name, array in inputs.items()})
             for start in range(0, examples, BATCH)
         ]
     else:
         singles = [
-            session.run({name: np.asarray(array[place]) for name, array in inputs.items()})
+            run({name: np.asarray(array[place]) for name, array in inputs.items()})
             for place in range(examples)
         ]
         parts = [{name: array[np.newaxis] for name, array in part.items()} for part in singles]
@@ -77,7 +82,7 @@ def answers_of(
     except ValueError as error:
         raise UsageError(
             "the answers to different examples have different shapes, so they make no reference",
-            where=str(session.path),
+            where=where,
             remedy="Give examples of one shape",
         ) from error
 
