@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["LARGEST_DIFFERENCE", "Parity", "accuracy", "answers_of", "compare_answers"]
+__all__ = [
+    "LARGEST_DIFFERENCE",
+    "Parity",
+    "accuracy",
+    "answers_of",
+    "class_scores",
+    "compare_answers",
+]
 
 LARGEST_DIFFERENCE = 1e-4  # above it, float32 arithmetic in another order no longer explains it
 BATCH = 64
@@ -133,14 +140,17 @@ def _largest_difference(right: npt.NDArray[Any], answers: npt.NDArray[Any]) -> t
     return float(difference.max()), float(scaled.max())
 
 
+def class_scores(answers: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+    """A classifier's scores: its only output of shape (examples, classes); ``None`` if it is none."""
+    scores = [array for array in answers.values() if array.ndim == 2 and array.dtype.kind == "f"]
+    return scores[0] if len(scores) == 1 and scores[0].shape[1] > 1 else None
+
+
 def accuracy(
     answers: dict[str, npt.NDArray[Any]], labels: npt.NDArray[np.int64] | None
 ) -> float | None:
-    """Share of examples whose most likely class is the true one; ``None`` where that is no question.
-
-    The classes are the last axis of the only output of shape (examples, classes).
-    """
-    scores = [array for array in answers.values() if array.ndim == 2 and array.dtype.kind == "f"]
-    if labels is None or len(scores) != 1 or scores[0].shape[1] < 2:
+    """Share of examples whose most likely class is the true one; ``None`` where that is no question."""
+    scores = class_scores(answers)
+    if labels is None or scores is None:
         return None
-    return float((scores[0].argmax(axis=1) == labels).mean())
+    return float((scores.argmax(axis=1) == labels).mean())

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError
 from harness.reference import Reference, read_reference
 from harness.repository.building import resolve_max_batch_size
-from harness.repository.data_files import read_examples
+from harness.repository.data_files import check_labels, read_examples
 from harness.repository.graph import Graph, OnnxSession, read_graph
 from harness.repository.inputs import InputOptions, random_inputs
 from harness.repository.opset import write_at_opset
-from harness.repository.parity import answers_of
+from harness.repository.parity import answers_of, class_scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,11 +99,17 @@ def trained_source(
     training = _training_record(folder)
     graph = read_graph(folder / "model.onnx")
     reference = read_reference(folder / "reference.npz")
+    if resolve_max_batch_size(graph, max_batch_size) == 0:
+        raise UsageError(
+            "the trained network has a batch dimension, and max_batch_size 0 would leave it none",
+            where=str(folder),
+            remedy="Leave --max-batch-size out, or give 1 for one example at a time",
+        )
     saved = folder / "saved_model"
     return Source(
         origin=str(folder),
         graph=graph,
-        batched=resolve_max_batch_size(graph, max_batch_size) > 0,
+        batched=True,
         reference=reference,
         saved_model=SavedModel(saved, saved_model_run(saved)) if saved.is_dir() else None,
         training=training,
@@ -143,6 +149,9 @@ def file_source(
     else:
         inputs = random_inputs(graph.inputs, examples.random, batched=batched, where=named)
     outputs = answers_of(run or OnnxSession(path, named).run, inputs, batched=batched, where=named)
+    scores = class_scores(outputs)
+    if examples.data is not None and labels is not None and scores is not None:
+        check_labels(examples.data, labels, scores.shape[1])
     return Source(named, graph, batched, Reference(inputs, outputs, labels), saved_model)
 
 
@@ -183,7 +192,9 @@ def _training_record(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UsageError("no trained model", where=str(folder), remedy=remedy) from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"not a readable record ({error})", where=str(path)) from error
+        raise UsageError(
+            f"not a readable record ({error})", where=str(path), remedy=remedy
+        ) from error
     if not isinstance(record, dict):
         raise UsageError("not a readable record", where=str(path), remedy=remedy)
     return {key: record[key] for key in KEPT_OF_TRAINING if key in record}
