@@ -91,6 +91,16 @@ def unbatched(path: Path) -> Path:
     )
 
 
+def rows(path: Path) -> Path:
+    """No batch dimension, and any number of rows: the largest of each column."""
+    return save(
+        path,
+        [helper.make_node("ReduceMax", ["matrix"], ["largest"], axes=[0], keepdims=0)],
+        [tensor("matrix", TensorProto.FLOAT, ["rows", 5])],
+        [tensor("largest", TensorProto.FLOAT, [5])],
+    )
+
+
 def every_type(path: Path) -> Path:
     """An input and an output of every type that Triton, NumPy and ONNX share, two values each."""
     names = list(TYPES)
@@ -121,6 +131,20 @@ def linear(path: Path, *, external: bool = False, batch: str | int = "batch") ->
         [tensor("y", TensorProto.FLOAT, [batch, 4])],
         {"w": np.random.default_rng(5).normal(size=(8, 4)).astype(np.float32)},
         external=external,
+    )
+
+
+def of_pictures(path: Path) -> Path:
+    """Scores of three classes for a picture of 4×4."""
+    return save(
+        path,
+        [
+            helper.make_node("Reshape", ["picture", "shape"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "w"], ["scores"]),
+        ],
+        [tensor("picture", TensorProto.FLOAT, ["batch", 4, 4, 1])],
+        [tensor("scores", TensorProto.FLOAT, ["batch", 3])],
+        {"w": np.ones((16, 3), np.float32), "shape": np.array([-1, 16])},
     )
 
 

@@ -155,7 +155,7 @@ def read_source(
                 "--opset is for a model of one's own: harness train chooses 17",
                 remedy="Leave --opset out, or name the model with --onnx, --keras or --saved-model",
             )
-        return trained_source(path, limit, _saved_model_answers)
+        return trained_source(path, limit, _saved_model_run)
     if kind == "onnx":
         return onnx_source(path, limit, examples, opset, scratch)
     from harness.models.convert import OPSET, convert_keras, convert_saved_model
@@ -168,12 +168,12 @@ def read_source(
         limit,
         examples,
         origin=str(path),
-        right_answers=made.answers,
-        saved_model=SavedModel(made.saved_model, made.saved_model_answers),
+        run=made.run,
+        saved_model=SavedModel(made.saved_model, made.saved_model_run),
     )
 
 
-def _saved_model_answers(path: Path) -> Any:  # noqa: ANN401 - imported late
-    from harness.models.convert import saved_model_answers
+def _saved_model_run(path: Path) -> Any:  # noqa: ANN401 - imported late
+    from harness.models.convert import saved_model_run
 
-    return saved_model_answers(path)
+    return saved_model_run(path)

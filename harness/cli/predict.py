@@ -154,9 +154,17 @@ def _ask(
     outputs = [result.as_numpy(output.name) for output in result.get_response().outputs]
     scores = outputs[0].reshape(len(pictures), -1) if len(outputs) == 1 else None
     if scores is None or scores.dtype.kind != "f" or scores.shape[1] < 2:
-        raise UsageError("the model does not answer with one score a class", where=f"model {model}")
+        raise UsageError(
+            "the model does not answer with one score a class",
+            where=f"model {model}",
+            remedy="Name a classifier with --model, or ask this one with tritonclient",
+        )
     if not np.isfinite(scores).all():
-        raise MeasurementError("the model answered with NaN or infinity", where=f"model {model}")
+        raise MeasurementError(
+            "the model answered with NaN or infinity",
+            where=f"model {model}",
+            remedy="Export it again: harness export compares its answers with the original's",
+        )
     answers: list[list[float]] = scores.astype(float).tolist()
     return answers
 
@@ -180,7 +188,9 @@ def _sentence(error: Any, model: str, address: str) -> HarnessError:  # noqa: AN
             where=address,
             remedy="Name one that it serves with --model",
         )
-    return EnvironmentFailedError(f"the server failed ({message})", where=address)
+    return EnvironmentFailedError(
+        f"the server failed ({message})", where=address, remedy="Its log says more"
+    )
 
 
 def _class_names(repository: Path, model: str, count: int) -> Sequence[str]:

@@ -138,6 +138,7 @@ def tune(
     given = {name: value for name, value in options.items() if value is not None}
     where = {name: place for name, place in where.items() if name not in given}
     chosen = _candidates(values | given, where, method, candidates)
+    _refuse_early_stopping(chosen, where)
     from harness.models.tuning_record import write_tuning
     from harness.report.tuning import write_tuning_page
 
@@ -177,6 +178,18 @@ def _candidates(
         return grid_candidates(base, grids, where)
     fixed = resolve_settings({"seed": base["seed"]} if "seed" in base else {}, where)
     return random_candidates(base, grids, count, fixed.seed, where)
+
+
+def _refuse_early_stopping(candidates: list[Settings], where: dict[str, str]) -> None:
+    """A fit that stops early needs examples to watch, and those that are held out judge it."""
+    from harness.errors import UsageError
+
+    if any(candidate.early_stopping for candidate in candidates):
+        raise UsageError(
+            "early_stopping would watch the examples that judge a candidate, so tuning does without it",
+            where=where.get("early_stopping"),
+            remedy="Take it out and try several numbers of epochs, or give it to harness train",
+        )
 
 
 def _tune(candidates: list[Settings], method: Method, folds: int, output: Path) -> TuningRecord:

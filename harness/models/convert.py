@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -16,15 +17,16 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["OPSET", "Converted", "convert_keras", "convert_saved_model", "saved_model_answers"]
+__all__ = ["OPSET", "Converted", "convert_keras", "convert_saved_model", "saved_model_run"]
 
 # TensorFlow, Keras and onnx ship no types that a checker could follow.
 TensorFlowObject: TypeAlias = Any
 Arrays: TypeAlias = "dict[str, npt.NDArray[Any]]"
+# One execution: from arrays to arrays by tensor name, with the batch dimension where the model has one.
+Run: TypeAlias = "Callable[[Arrays], Arrays]"
 
 OPSET = 17  # read by every ONNX Runtime since 1.12, that is, by every Triton image from 22.07 on
 SIGNATURE = "serving_default"
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,18 @@ class Converted:
     Attributes:
         onnx: the ONNX file; its tensors are named as in the SavedModel's signature.
         saved_model: the SavedModel.
-        answers: computes the original's answers, from arrays by tensor name to arrays by tensor name.
-        saved_model_answers: the SavedModel's, alike.
+        run: executes the original.
+        saved_model_run: executes the SavedModel.
     """
 
     onnx: Path
     saved_model: Path
-    answers: Callable[[Arrays], Arrays]
-    saved_model_answers: Callable[[Arrays], Arrays]
+    run: Run
+    saved_model_run: Run
 
 
 def convert_keras(file: Path, folder: Path, *, opset: int = OPSET) -> Converted:
-    """Convert a Keras model; its tensors get the names of its inputs and output layers.
+    """Convert a Keras model; its tensors get the names of its inputs and output layers, or their keys in a dict.
 
     Args:
         file: a ``.keras`` or ``.h5`` file. What would run code of its own (lambdas, custom layers) is
@@ -54,7 +56,7 @@ def convert_keras(file: Path, folder: Path, *, opset: int = OPSET) -> Converted:
         opset: version of the ONNX operators to use.
 
     Raises:
-        UsageError: the file cannot be loaded or converted.
+        UsageError: the file cannot be loaded or converted, or says nothing of its inputs.
     """
     if not file.is_file():
         raise UsageError("no such Keras model", where=str(file), remedy="Give a .keras file")
@@ -65,34 +67,39 @@ def convert_keras(file: Path, folder: Path, *, opset: int = OPSET) -> Converted:
         file,
         "Give a .keras file whose layers are all Keras' own, or a SavedModel",
     )
-    inputs, outputs = list(model.inputs), list(model.outputs)
-    input_names = _unique([tensor.name for tensor in inputs])
-    output_names = _unique(list(getattr(model, "output_names", ())) or ["output"])
-    if len(output_names) != len(outputs):
-        output_names = [f"output_{place}" for place in range(len(outputs))]
+    if not getattr(model, "inputs", None):
+        raise UsageError(
+            "the Keras model was never built, so that its inputs are not known",
+            where=str(file),
+            remedy="Build it with keras.Input, and save it again",
+        )
+    taken = getattr(model, "input", model.inputs)
+    input_names = _names(taken, [tensor.name for tensor in model.inputs])
+    layers = list(getattr(model, "output_names", ())) or ["output"]
+    if len(layers) != len(model.outputs):
+        layers = [f"output_{place}" for place in range(len(model.outputs))]
+    output_names = _names(getattr(model, "output", None), layers)
+
+    def serve(*tensors: TensorFlowObject) -> dict[str, TensorFlowObject]:
+        # Keras sorts the keys of a dict where it flattens one, and its lists of tensors are flat.
+        inputs = keras.tree.pack_sequence_as(taken, list(tensors))
+        answers = keras.tree.flatten(model(inputs, training=False))
+        return dict(zip(output_names, answers, strict=True))
+
     saved_model = folder / "saved_model"
     _attempt(
-        lambda: _write_saved_model(model, saved_model, input_names, output_names),
+        lambda: _write_saved_model(model, serve, saved_model, input_names),
         "Keras cannot save the model as a SavedModel",
         file,
         "Convert it to ONNX yourself and export it with --onnx",
     )
     converted = convert_saved_model(saved_model, folder, opset=opset, origin=file)
 
-    def answers(arrays: Arrays) -> Arrays:
-        with quiet():
-            found = [
-                _listed(model([batch[name] for name in input_names], training=False))
-                for batch in _batches(arrays)
-            ]
-        return {
-            name: np.concatenate([np.asarray(part[place]) for part in found])
-            for place, name in enumerate(output_names)
-        }
+    def run(arrays: Arrays) -> Arrays:
+        answers = _execute(lambda: serve(*(arrays[name] for name in input_names)), file)
+        return {name: _array(value) for name, value in answers.items()}
 
-    return Converted(
-        converted.onnx, saved_model, answers, saved_model_answers=converted.saved_model_answers
-    )
+    return Converted(converted.onnx, saved_model, run, converted.saved_model_run)
 
 
 def convert_saved_model(
@@ -112,7 +119,7 @@ def convert_saved_model(
     load_keras()
     import tensorflow as tf
 
-    signature = _signature(directory)
+    signature = _signature(directory, origin or directory)
     specs = signature.structured_input_signature[1]
     names = sorted(specs)
 
@@ -128,35 +135,36 @@ def convert_saved_model(
         origin or directory,
         "Give another --opset, or convert it yourself and export it with --onnx",
     )
-    compute = saved_model_answers(directory)
-    return Converted(target, directory, compute, compute)
+    execute = saved_model_run(directory, origin)
+    return Converted(target, directory, execute, execute)
 
 
-def saved_model_answers(directory: Path) -> Callable[[Arrays], Arrays]:
-    """Return what computes the answers of a SavedModel's default signature; it is loaded when called.
+def saved_model_run(directory: Path, origin: Path | None = None) -> Run:
+    """Return what executes a SavedModel's default signature; it is loaded at the first call.
 
-    Both sides are arrays by tensor name, shape (examples, *dims); strings are fixed-width bytes.
+    Args:
+        directory: the SavedModel.
+        origin: what the user named, where the SavedModel was made from it.
     """
+    named = origin or directory
+    signature = cache(lambda: _signature(directory, named))
 
-    def answers(arrays: Arrays) -> Arrays:
+    def run(arrays: Arrays) -> Arrays:
         load_keras()
         import tensorflow as tf
 
-        signature = _signature(directory)
-        with quiet():
-            found = [
-                signature(**{name: tf.constant(array) for name, array in batch.items()})
-                for batch in _batches(arrays)
-            ]
-        return {name: np.concatenate([_array(part[name]) for part in found]) for name in found[0]}
+        execute = signature()
+        inputs = {name: tf.constant(array) for name, array in arrays.items()}
+        answers = _execute(lambda: execute(**inputs), named)
+        return {name: _array(value) for name, value in answers.items()}
 
-    return answers
+    return run
 
 
-def _signature(directory: Path) -> TensorFlowObject:
+def _signature(directory: Path, origin: Path) -> TensorFlowObject:
     import tensorflow as tf
 
-    where = str(directory)
+    where = str(origin)
     if not (directory / "saved_model.pb").is_file():
         raise UsageError(
             "no SavedModel", where=where, remedy="Give the folder that holds saved_model.pb"
@@ -164,7 +172,7 @@ def _signature(directory: Path) -> TensorFlowObject:
     loaded = _attempt(
         lambda: tf.saved_model.load(str(directory)),
         "TensorFlow cannot load the SavedModel",
-        directory,
+        origin,
         "Save it again with tf.saved_model.save or model.export",
     )
     if SIGNATURE not in loaded.signatures:
@@ -179,14 +187,13 @@ def _signature(directory: Path) -> TensorFlowObject:
 
 
 def _write_saved_model(
-    model: TensorFlowObject, path: Path, input_names: Sequence[str], output_names: Sequence[str]
+    model: TensorFlowObject,
+    serve: Callable[..., dict[str, TensorFlowObject]],
+    path: Path,
+    input_names: Sequence[str],
 ) -> None:
     import keras
     import tensorflow as tf
-
-    def serve(*tensors: TensorFlowObject) -> dict[str, TensorFlowObject]:
-        answers = _listed(model(list(tensors), training=False))
-        return dict(zip(output_names, answers, strict=True))
 
     specs = [
         tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
@@ -216,23 +223,20 @@ def _to_onnx(
     onnx.save(proto, target)
 
 
-def _batches(arrays: Arrays) -> list[Arrays]:
-    count = len(next(iter(arrays.values())))
-    return [
-        {name: array[start : start + BATCH] for name, array in arrays.items()}
-        for start in range(0, count, BATCH)
-    ]
-
-
 def _array(tensor: TensorFlowObject) -> npt.NDArray[Any]:
     array = np.asarray(tensor)
     return array.astype(np.bytes_) if array.dtype.kind == "O" else array
 
 
-def _listed(value: TensorFlowObject) -> list[TensorFlowObject]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return list(value) if isinstance(value, list | tuple) else [value]
+def _names(structure: TensorFlowObject, names: Sequence[str]) -> list[str]:
+    """Names of a model's flat list of tensors: their keys where it takes or gives a dict, else ``names``."""
+    import keras
+
+    if isinstance(structure, dict) and not any(
+        isinstance(value, dict | list | tuple) for value in structure.values()
+    ):
+        names = keras.tree.flatten({key: key for key in structure})
+    return _unique(names)
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -242,6 +246,15 @@ def _unique(names: Sequence[str]) -> list[str]:
         name if cleaned.count(name) == 1 else f"{name}_{cleaned[:place].count(name)}"
         for place, name in enumerate(cleaned)
     ]
+
+
+def _execute(work: Callable[[], Any], where: Path) -> Any:  # noqa: ANN401
+    return _attempt(
+        work,
+        "the model does not take the example inputs",
+        where,
+        "Give others with --shape and --range, or with --data",
+    )
 
 
 def _attempt(work: Callable[[], Any], what: str, where: Path, remedy: str) -> Any:  # noqa: ANN401

@@ -40,7 +40,7 @@ def resolve_max_batch_size(graph: Graph, asked: int | None) -> int:
         raise UsageError(
             f"max_batch_size {asked} needs a dynamic first dimension, but that of {fixed.label}"
             " is fixed",
-            where=str(graph.path),
+            where=graph.origin,
             remedy="Convert the model with a dynamic batch dimension, or export with"
             " --max-batch-size 0",
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.repository.tensors import TensorSpec
 
-__all__ = ["read_examples"]
+__all__ = ["check_labels", "read_examples"]
 
 Examples = tuple["dict[str, npt.NDArray[Any]]", "npt.NDArray[np.int64] | None"]
 LABELS = "labels"
@@ -75,6 +75,38 @@ def read_examples(
     return checked, labels
 
 
+def check_labels(path: Path, labels: npt.NDArray[np.int64], classes: int) -> None:
+    """Refuse labels that are no classes of the model.
+
+    Args:
+        path: the file or folder that they were read from.
+        labels: true classes, shape (examples,).
+        classes: how many the model tells apart.
+
+    Raises:
+        UsageError: a label is none of 0 to ``classes`` - 1, or a folder has another number of
+            subfolders than there are classes, so that they would be numbered wrongly.
+    """
+    if path.is_dir() and (folders := len(_class_folders(path))) != classes:
+        raise UsageError(
+            f"{folders} subfolders would be classes 0 to {folders - 1}, and the model has {classes}",
+            where=str(path),
+            remedy="Make one for each class, in the model's order; one without pictures may be empty",
+        )
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise UsageError(
+            f"{wrong.size} of {labels.size} labels, such as {wrong[0]}, are none of the model's"
+            f" {classes} classes",
+            where=str(path),
+            remedy=f"Number the classes from 0 to {classes - 1}, or leave labels out",
+        )
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
 def _only(inputs: Sequence[TensorSpec], path: Path) -> TensorSpec:
     if len(inputs) != 1:
         names = ", ".join(spec.name for spec in inputs)
@@ -98,7 +130,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
             remedy="Save it again with numpy.save",
         ) from error
     if not isinstance(array, np.ndarray):
-        raise UsageError("holds several arrays: call it .npz", where=str(path))
+        raise UsageError("holds several arrays", where=str(path), remedy="Call the file .npz")
     return array
 
 
@@ -140,14 +172,22 @@ def _json(
             remedy="Give an object of arrays by the names of the inputs",
         ) from error
     if not isinstance(data, dict):
-        raise UsageError('expected an object such as {"input": [examples…]}', where=str(path))
+        raise UsageError(
+            "holds no object of arrays by name",
+            where=str(path),
+            remedy=f'Write {{"{inputs[0].name}": [examples…]}}',
+        )
     names = [spec.name for spec in inputs]
     specs = {spec.name: spec for spec in inputs}
     if isinstance(data.get("data"), list) and "data" not in names:
         rows: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in names}
         for row in data["data"]:
             if not isinstance(row, dict):
-                raise UsageError("expected one object an example in data", where=str(path))
+                raise UsageError(
+                    "an example in data is no object",
+                    where=str(path),
+                    remedy=f'Write {{"data": [{{"{names[0]}": [values…]}}, …]}}',
+                )
             for name, value in row.items():
                 spec = specs[known_name(name, names, where=str(path))]
                 rows[name].append(_row(value, spec, batched=batched, where=str(path)))
@@ -180,10 +220,16 @@ def _values(value: Any, spec: TensorSpec, where: str) -> npt.NDArray[Any]:  # no
         array = np.asarray(value)
     except ValueError as error:
         raise UsageError(
-            f"the examples for {spec.name} have different shapes", where=where
+            f"the examples for {spec.name} have different shapes",
+            where=where,
+            remedy="Give examples of one shape",
         ) from error
     if array.dtype.kind == "O":
-        raise UsageError(f"the data for {spec.name} are not an array of values", where=where)
+        raise UsageError(
+            f"the data for {spec.name} are not an array of values",
+            where=where,
+            remedy="Give numbers, truth values or strings in nested lists, and no null",
+        )
     return array
 
 
@@ -204,7 +250,7 @@ def _pictures(
     spec = _only(inputs, folder)
     dims = spec.dims[1:] if batched else spec.dims
     form = image_format(dims, spec.dtype, where=str(folder))
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    classes = _class_folders(folder)
     groups = classes or [folder]
     found = [
         (path, label)

@@ -183,6 +183,7 @@ def _weights(source: Source, target: Target, scratch: Path) -> Path:
         target.precision,
         source.reference.inputs,
         batched=source.batched,
+        origin=source.origin,
     )
     return converted
 
@@ -191,9 +192,11 @@ def _answers(source: Source, target: Target, weights: Path) -> dict[str, npt.NDA
     """What the exported model answers to the example inputs, computed in this process."""
     inputs = source.reference.inputs
     if source.saved_model is not None and weights == source.saved_model.path:
-        return source.saved_model.answers(inputs)
-    session = OnnxSession(weights, optimization=target.options.graph_optimization)
-    return answers_of(session, inputs, batched=source.batched)
+        run = source.saved_model.run
+    else:
+        level = target.options.graph_optimization
+        run = OnnxSession(weights, source.origin, optimization=level).run
+    return answers_of(run, inputs, batched=source.batched, where=source.origin)
 
 
 def _prove(parity: Parity, where: str) -> None:
@@ -220,7 +223,7 @@ def _entry(
     source: Source, target: Target, weights: Path, parity: Parity, loss: Loss | None
 ) -> dict[str, Any]:
     """What the record says of one version."""
-    graph = read_graph(weights) if weights.is_file() else source.graph
+    graph = read_graph(weights, source.origin) if weights.is_file() else source.graph
     return {
         "source": source.origin,
         "precision": target.precision,
@@ -270,8 +273,8 @@ def _check_written(
     if path.is_dir():
         return
     inputs = {name: array[:BATCH] for name, array in source.reference.inputs.items()}
-    session = OnnxSession(path, optimization=options.graph_optimization)
-    written = answers_of(session, inputs, batched=source.batched)
+    session = OnnxSession(path, source.origin, optimization=options.graph_optimization)
+    written = answers_of(session.run, inputs, batched=source.batched, where=source.origin)
     judged = {name: array[:BATCH] for name, array in answers.items()}
     if not compare(judged, written, where=source.origin).holds:
         raise UsageError(

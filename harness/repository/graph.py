@@ -30,6 +30,7 @@ class Graph:
 
     Attributes:
         path: where it is.
+        origin: what the user named: the file itself, or what it was made from.
         inputs, outputs: its tensors; weights are not among the inputs.
         opset: version of the default operator set.
         ir_version: version of the file format.
@@ -37,6 +38,7 @@ class Graph:
     """
 
     path: Path
+    origin: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     opset: int
@@ -50,54 +52,59 @@ class Graph:
         return next((spec for spec in tensors if not spec.dims or spec.dims[0] != -1), None)
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path, origin: str | None = None) -> Graph:
     """Read an ONNX file, weights left alone.
+
+    Args:
+        path: the file.
+        origin: what the user named, where the file was made from it; errors name that.
 
     Raises:
         UsageError: it is missing, damaged, or has a tensor that Triton has no type for.
     """
     remedy = "Give an ONNX file that onnx.checker accepts"
+    where = origin or str(path)
     try:
         model = onnx.load(str(path), load_external_data=False)
         onnx.checker.check_model(str(path))
     except FileNotFoundError as error:
         raise UsageError(
             "no such ONNX file",
-            where=str(path),
+            where=where,
             remedy="Check the path; harness train writes model.onnx into the network's folder",
         ) from error
     except Exception as error:  # the protobuf parser and the checker raise types of their own
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"not a usable ONNX model ({reason})", where=str(path), remedy=remedy
+            f"not a usable ONNX model ({reason})", where=where, remedy=remedy
         ) from error
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = tuple(_spec(value, path) for value in model.graph.input if value.name not in weights)
-    outputs = tuple(_spec(value, path) for value in model.graph.output)
+    inputs = tuple(_spec(value, where) for value in model.graph.input if value.name not in weights)
+    outputs = tuple(_spec(value, where) for value in model.graph.output)
     if not inputs or not outputs:
         raise UsageError(
-            "the ONNX model has no input or no output to serve", where=str(path), remedy=remedy
+            "the ONNX model has no input or no output to serve", where=where, remedy=remedy
         )
     opset = next(
         (known.version for known in model.opset_import if known.domain in ("", "ai.onnx")), 0
     )
-    return Graph(path, inputs, outputs, opset, model.ir_version, _external_files(model))
+    return Graph(path, where, inputs, outputs, opset, model.ir_version, _external_files(model))
 
 
-def _spec(value: Any, path: Path) -> TensorSpec:  # noqa: ANN401 - onnx ships no types
+def _spec(value: Any, where: str) -> TensorSpec:  # noqa: ANN401 - onnx ships no types
     tensor = value.type.tensor_type
     data_type = data_type_of(tensor.elem_type)
     if not value.type.HasField("tensor_type") or data_type is None:
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type else "no tensor"
         raise UsageError(
             f"the tensor {value.name} is of a type that cannot be served ({kind})",
-            where=str(path),
+            where=where,
             remedy="Cast it to a type that Triton and NumPy both have, such as FP32, inside the model",
         )
     if not tensor.HasField("shape"):
         raise UsageError(
             f"the tensor {value.name} states no shape",
-            where=str(path),
+            where=where,
             remedy="Run onnx.shape_inference on the model and save it again",
         )
     dims = tuple(
@@ -148,6 +155,7 @@ class OnnxSession:
 
     Args:
         path: the ONNX file.
+        origin: what the user named, where the file was made from it; errors name that.
         threads: within an operator.
         optimization: how far the runtime may rewrite the graph.
 
@@ -156,14 +164,19 @@ class OnnxSession:
     """
 
     def __init__(
-        self, path: Path, *, threads: int = 1, optimization: GraphOptimization = "all"
+        self,
+        path: Path,
+        origin: str | None = None,
+        *,
+        threads: int = 1,
+        optimization: GraphOptimization = "all",
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = GRAPH_LEVELS[optimization]
         options.log_severity_level = 4  # what goes wrong arrives as an exception
-        self.path = path
+        self.origin = origin or str(path)
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -172,7 +185,7 @@ class OnnxSession:
             reason = " ".join(str(error).split())[:300]
             raise UsageError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load the model ({reason})",
-                where=str(path),
+                where=self.origin,
                 remedy="Convert the model with operators and an opset that this runtime has",
             ) from error
         self._strings = {
@@ -198,7 +211,9 @@ class OnnxSession:
         except Exception as error:  # onnxruntime raises types of its own, straight from Exception
             reason = " ".join(str(error).split())[:300]
             raise UsageError(
-                f"the model does not take the example inputs ({reason})", where=str(self.path)
+                f"the model does not take the example inputs ({reason})",
+                where=self.origin,
+                remedy="Give others with --shape and --range, or with --data",
             ) from error
         return {
             name: np.char.encode(answer.astype(np.str_), "utf-8")

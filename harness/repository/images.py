@@ -115,7 +115,9 @@ def _read_pixels(path: Path, form: ImageFormat, *, resize: bool) -> npt.NDArray[
         with Image.open(path) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise UsageError(
-                    f"a picture of {picture.width}×{picture.height} is too large", where=str(path)
+                    f"a picture of {picture.width}×{picture.height} is too large",
+                    where=str(path),
+                    remedy=f"Make it smaller, at most {MOST_PIXELS:,} pixels",
                 )
             ready = picture.convert("L" if form.channels == 1 else "RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
@@ -144,13 +146,21 @@ def _read_array(path: Path, form: ImageFormat) -> npt.NDArray[Any]:
             f"cannot be read ({reason})", where=str(path), remedy=PICTURE_REMEDY
         ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise UsageError("holds no numbers", where=str(path))
+        raise UsageError(
+            "holds no numbers",
+            where=str(path),
+            remedy="Save one array of numbers, as the model takes them, with numpy.save",
+        )
     if array.shape in (form.dims, (form.height, form.width), (1, *form.dims)):
         array = array.reshape(form.dims)
     else:
         raise UsageError(
-            f"has shape {list(array.shape)}, and the model takes {list(form.dims)}", where=str(path)
+            f"has shape {list(array.shape)}, and the model takes {list(form.dims)}",
+            where=str(path),
+            remedy="Save one picture a file in that shape, or give a PNG with --resize",
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UsageError("holds NaN or infinity", where=str(path))
+        raise UsageError(
+            "holds NaN or infinity", where=str(path), remedy="Save it again with finite values"
+        )
     return array.astype(form.dtype)

@@ -154,7 +154,9 @@ def _draw(
     )
     if low < limits.min or high > float(limits.max) + 1:
         raise UsageError(
-            f"the range {low:g} to {high:g} does not fit the input {spec.label}", where=where
+            f"the range {low:g} to {high:g} does not fit the input {spec.label}",
+            where=where,
+            remedy=f"Stay within {limits.min:g} to {limits.max:g} with --range {spec.name}",
         )
     if dtype.kind == "f":
         return generator.uniform(low, high, shape).astype(dtype)

@@ -10,11 +10,18 @@ import numpy as np
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
-    from harness.repository.graph import OnnxSession
-
-__all__ = ["LARGEST_DIFFERENCE", "Parity", "accuracy", "answers_of", "compare_answers"]
+__all__ = [
+    "LARGEST_DIFFERENCE",
+    "Parity",
+    "accuracy",
+    "answers_of",
+    "class_scores",
+    "compare_answers",
+]
 
 LARGEST_DIFFERENCE = 1e-4  # above it, float32 arithmetic in another order no longer explains it
 BATCH = 64
@@ -45,14 +52,19 @@ class Parity:
 
 
 def answers_of(
-    session: OnnxSession, inputs: dict[str, npt.NDArray[Any]], *, batched: bool
+    run: Callable[[dict[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]],
+    inputs: dict[str, npt.NDArray[Any]],
+    *,
+    batched: bool,
+    where: str,
 ) -> dict[str, npt.NDArray[Any]]:
     """Compute a model's answers to all examples.
 
     Args:
-        session: the model.
+        run: executes the model once: from arrays to arrays by tensor name.
         inputs: by tensor name, shape (examples, *dims).
         batched: the model has a batch dimension, so that examples go together; else one by one.
+        where: names the model in errors.
 
     Returns:
         By tensor name, shape (examples, *dims).
@@ -63,12 +75,12 @@ def answers_of(
     examples = len(next(iter(inputs.values())))
     if batched:
         parts = [
-            session.run({name: array[start : start + BATCH] for name, array in inputs.items()})
+            run({name: array[start : start + BATCH] for name, array in inputs.items()})
             for start in range(0, examples, BATCH)
         ]
     else:
         singles = [
-            session.run({name: np.asarray(array[place]) for name, array in inputs.items()})
+            run({name: np.asarray(array[place]) for name, array in inputs.items()})
             for place in range(examples)
         ]
         parts = [{name: array[np.newaxis] for name, array in part.items()} for part in singles]
@@ -77,7 +89,7 @@ def answers_of(
     except ValueError as error:
         raise UsageError(
             "the answers to different examples have different shapes, so they make no reference",
-            where=str(session.path),
+            where=where,
             remedy="Give examples of one shape",
         ) from error
 
@@ -128,14 +140,17 @@ def _largest_difference(right: npt.NDArray[Any], answers: npt.NDArray[Any]) -> t
     return float(difference.max()), float(scaled.max())
 
 
+def class_scores(answers: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+    """A classifier's scores: its only output of shape (examples, classes); ``None`` if it is none."""
+    scores = [array for array in answers.values() if array.ndim == 2 and array.dtype.kind == "f"]
+    return scores[0] if len(scores) == 1 and scores[0].shape[1] > 1 else None
+
+
 def accuracy(
     answers: dict[str, npt.NDArray[Any]], labels: npt.NDArray[np.int64] | None
 ) -> float | None:
-    """Share of examples whose most likely class is the true one; ``None`` where that is no question.
-
-    The classes are the last axis of the only output of shape (examples, classes).
-    """
-    scores = [array for array in answers.values() if array.ndim == 2 and array.dtype.kind == "f"]
-    if labels is None or len(scores) != 1 or scores[0].shape[1] < 2:
+    """Share of examples whose most likely class is the true one; ``None`` where that is no question."""
+    scores = class_scores(answers)
+    if labels is None or scores is None:
         return None
-    return float((scores[0].argmax(axis=1) == labels).mean())
+    return float((scores.argmax(axis=1) == labels).mean())

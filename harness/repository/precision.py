@@ -52,7 +52,13 @@ class Loss:
 
 
 def write_precision(
-    source: Path, target: Path, precision: Precision, calibration: Arrays, *, batched: bool
+    source: Path,
+    target: Path,
+    precision: Precision,
+    calibration: Arrays,
+    *,
+    batched: bool,
+    origin: str | None = None,
 ) -> None:
     """Write a variant of an ONNX model.
 
@@ -67,28 +73,30 @@ def write_precision(
         precision: ``float16`` or ``int8``.
         calibration: example inputs by tensor name, shape (examples, *dims).
         batched: the model has a batch dimension.
+        origin: what the user named, where ``source`` was made from it; errors name that.
 
     Raises:
         UsageError: the model cannot be converted, or has nothing to convert.
     """
+    where = origin or str(source)
     try:
         with _quiet():
             if precision == "float16":
-                _write_float16(source, target)
+                _write_float16(source, target, where)
             else:
-                _write_int8(source, target, _one_by_one(calibration, batched=batched))
+                _write_int8(source, target, _one_by_one(calibration, batched=batched), where)
     except UsageError:
         raise
     except Exception as error:  # the converters raise whatever they stumble over
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(
             f"the model cannot be converted to {precision} ({reason})",
-            where=str(source),
+            where=where,
             remedy="Export it as float32",
         ) from error
 
 
-def _write_float16(source: Path, target: Path) -> None:
+def _write_float16(source: Path, target: Path, where: str) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -97,7 +105,11 @@ def _write_float16(source: Path, target: Path) -> None:
         tensor.data_type == onnx.TensorProto.FLOAT for tensor in model.graph.initializer
     )
     if not has_floats:
-        raise UsageError("the model has no float32 weights to convert", where=str(source))
+        raise UsageError(
+            "the model has no float32 weights to convert",
+            where=where,
+            remedy="Export it as float32, which leaves the file as it is",
+        )
     converted = convert_float_to_float16(model, keep_io_types=True)
     OnnxModel.graph_topological_sort(converted.graph)  # it appends its casts at the end
     onnx.save(converted, str(target))
@@ -111,7 +123,7 @@ def _one_by_one(inputs: Arrays, *, batched: bool) -> Iterator[Arrays]:
         yield {name: np.asarray(array[rows]) for name, array in inputs.items()}
 
 
-def _write_int8(source: Path, target: Path, calibration: Iterator[Arrays]) -> None:
+def _write_int8(source: Path, target: Path, calibration: Iterator[Arrays], where: str) -> None:
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -148,7 +160,7 @@ def _write_int8(source: Path, target: Path, calibration: Iterator[Arrays]) -> No
     if not made & INTEGER_OPERATORS:
         raise UsageError(
             "the model has nothing that ONNX Runtime quantises",
-            where=str(source),
+            where=where,
             remedy="Export it as float32 or float16",
         )
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError
 from harness.reference import Reference, read_reference
 from harness.repository.building import resolve_max_batch_size
-from harness.repository.data_files import read_examples
+from harness.repository.data_files import check_labels, read_examples
 from harness.repository.graph import Graph, OnnxSession, read_graph
 from harness.repository.inputs import InputOptions, random_inputs
 from harness.repository.opset import write_at_opset
-from harness.repository.parity import answers_of
+from harness.repository.parity import answers_of, class_scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
-    "Answers",
     "Examples",
+    "Run",
     "SavedModel",
     "Source",
     "file_source",
@@ -31,8 +31,8 @@ __all__ = [
     "trained_source",
 ]
 
-# From example inputs to answers, both by tensor name, shape (examples, *dims).
-Answers = Callable[["dict[str, npt.NDArray[Any]]"], "dict[str, npt.NDArray[Any]]"]
+# One execution: from inputs to answers by tensor name, with the batch dimension where the model has one.
+Run = Callable[["dict[str, npt.NDArray[Any]]"], "dict[str, npt.NDArray[Any]]"]
 
 KEPT_OF_TRAINING = (
     "model", "parameters", "classes", "metrics", "data", "settings", "created_utc", "packages",
@@ -41,10 +41,10 @@ KEPT_OF_TRAINING = (
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A TensorFlow SavedModel, and what computes its answers."""
+    """A TensorFlow SavedModel, and what executes it."""
 
     path: Path
-    answers: Answers
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ class Examples:
 
 
 def trained_source(
-    folder: Path, max_batch_size: int | None, saved_model_answers: Callable[[Path], Answers]
+    folder: Path, max_batch_size: int | None, saved_model_run: Callable[[Path], Run]
 ) -> Source:
     """A model that ``harness train`` made; the right answers are Keras' own.
 
     Args:
         folder: with ``model.onnx``, ``reference.npz``, ``training.json`` and ``saved_model``.
         max_batch_size: as asked for; ``None`` for the default.
-        saved_model_answers: makes what computes the answers of a SavedModel.
+        saved_model_run: makes what executes a SavedModel.
 
     Raises:
         UsageError: the folder is not whole, or the model cannot be batched as asked.
@@ -99,13 +99,19 @@ def trained_source(
     training = _training_record(folder)
     graph = read_graph(folder / "model.onnx")
     reference = read_reference(folder / "reference.npz")
+    if resolve_max_batch_size(graph, max_batch_size) == 0:
+        raise UsageError(
+            "the trained network has a batch dimension, and max_batch_size 0 would leave it none",
+            where=str(folder),
+            remedy="Leave --max-batch-size out, or give 1 for one example at a time",
+        )
     saved = folder / "saved_model"
     return Source(
         origin=str(folder),
         graph=graph,
-        batched=resolve_max_batch_size(graph, max_batch_size) > 0,
+        batched=True,
         reference=reference,
-        saved_model=SavedModel(saved, saved_model_answers(saved)) if saved.is_dir() else None,
+        saved_model=SavedModel(saved, saved_model_run(saved)) if saved.is_dir() else None,
         training=training,
     )
 
@@ -116,7 +122,7 @@ def file_source(
     examples: Examples,
     *,
     origin: str | None = None,
-    right_answers: Answers | None = None,
+    run: Run | None = None,
     saved_model: SavedModel | None = None,
 ) -> Source:
     """A user's own model, as ONNX.
@@ -126,14 +132,14 @@ def file_source(
         max_batch_size: as asked for; ``None`` for the default.
         examples: where example inputs come from.
         origin: what the user named, where the ONNX file was made from it.
-        right_answers: computes the right answers; ONNX Runtime in this process if left out.
+        run: executes what the right answers come from; ONNX Runtime in this process if left out.
         saved_model: the same model for TensorFlow, where there is one.
 
     Raises:
         UsageError: the file cannot be used, or the examples do not fit it.
     """
-    graph = read_graph(path)
-    named = origin or str(path)
+    graph = read_graph(path, origin)
+    named = graph.origin
     batched = resolve_max_batch_size(graph, max_batch_size) > 0
     labels = None
     if examples.data is not None:
@@ -142,10 +148,10 @@ def file_source(
         )
     else:
         inputs = random_inputs(graph.inputs, examples.random, batched=batched, where=named)
-    if right_answers is None:
-        outputs = answers_of(OnnxSession(path), inputs, batched=batched)
-    else:
-        outputs = right_answers(inputs)
+    outputs = answers_of(run or OnnxSession(path, named).run, inputs, batched=batched, where=named)
+    scores = class_scores(outputs)
+    if examples.data is not None and labels is not None and scores is not None:
+        check_labels(examples.data, labels, scores.shape[1])
     return Source(named, graph, batched, Reference(inputs, outputs, labels), saved_model)
 
 
@@ -166,8 +172,7 @@ def onnx_source(
     """
     if opset is None:
         return file_source(path, max_batch_size, examples)
-    graph = read_graph(path)
-    batched = resolve_max_batch_size(graph, max_batch_size) > 0
+    resolve_max_batch_size(read_graph(path), max_batch_size)
     converted = scratch / "model.onnx"
     write_at_opset(path, converted, opset)
     return file_source(
@@ -175,7 +180,7 @@ def onnx_source(
         max_batch_size,
         examples,
         origin=str(path),
-        right_answers=lambda inputs: answers_of(OnnxSession(path), inputs, batched=batched),
+        run=OnnxSession(path).run,
     )
 
 
@@ -187,7 +192,9 @@ def _training_record(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UsageError("no trained model", where=str(folder), remedy=remedy) from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"not a readable record ({error})", where=str(path)) from error
+        raise UsageError(
+            f"not a readable record ({error})", where=str(path), remedy=remedy
+        ) from error
     if not isinstance(record, dict):
         raise UsageError("not a readable record", where=str(path), remedy=remedy)
     return {key: record[key] for key in KEPT_OF_TRAINING if key in record}

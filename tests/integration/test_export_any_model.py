@@ -61,6 +61,7 @@ OPTIONS: dict[str, tuple[object, ...]] = {
 FILES: dict[str, tuple[Callable[[Path], Path], tuple[object, ...]]] = {
     "lookup": (onnx_models.lookup, LOOKUP),
     "unbatched": (onnx_models.unbatched, ()),
+    "rows": (onnx_models.rows, ("--shape", "matrix=3,5")),
     "every_type": (onnx_models.every_type, ()),
     "labels": (onnx_models.labels, ()),
     "linear_int8": (onnx_models.linear, ("--precision", "int8", "--max-accuracy-loss", 0.2)),
@@ -219,6 +220,19 @@ def test_dynamic_lengths_of_one_execution_do_not_mix(
         right = onnx_models.TABLE[:length].mean(axis=0) * 2
         np.testing.assert_allclose(result.as_numpy("scores")[0], right, rtol=1e-5)
     control.unload("lookup")
+
+
+def test_a_dimension_is_dynamic_where_none_is_the_batch(
+    control: Control, client: triton.InferenceServerClient, root: Path
+) -> None:
+    config = open_model(root, "rows").configuration
+    assert (config["max_batch_size"], config["input"][0]["dims"]) == (0, [-1, 5])
+    control.load("rows", deadline_s=LOAD_S)
+    for count in (1, 3, 12):
+        matrix = np.random.default_rng(count).normal(size=(count, 5)).astype(np.float32)
+        result = client.infer("rows", requested({"matrix": (matrix, "FP32")}))
+        assert np.array_equal(result.as_numpy("largest"), matrix.max(axis=0))
+    control.unload("rows")
 
 
 def test_versions_stand_side_by_side(

@@ -163,9 +163,10 @@ def test_pictures_are_the_load_of_a_user_s_own_model(
     reference = read_reference(trained / "reference.npz")
     assert reference.labels is not None
     folder = tmp_path / "pictures"
+    for label in range(10):
+        (folder / str(label)).mkdir(parents=True)
     for place, label in enumerate(reference.labels[:40]):
         path = folder / str(label) / f"{place:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.round(reference.inputs["image"][place, :, :, 0] * 255).astype(np.uint8)
         Image.fromarray(pixels).save(path)
     here("export", "--onnx", trained / "model.onnx", "--name", "own", "--data", folder, "--output", tmp_path / "models")  # fmt: skip

@@ -59,6 +59,12 @@ def sweep(harness: Harness, root: Path, folder: Path, text: str) -> tuple[Path, 
     for row in points(run):
         assert int(row["requests"]) > 30, row
         assert (row["errors"], row["wrong_answers"]) == ("0", "0"), row
+    archive = open_run(run)
+    for trial in archive.trials():
+        compared = archive.samples(trial.index)["compared"].to_numpy()
+        assert len(compared) > 0
+        # Answers of so few values are all held against the reference.
+        assert compared.all(), trial.point
     return run, done.stdout
 
 

@@ -116,15 +116,21 @@ def test_paper_and_another_size_are_brought_to_what_the_model_takes(
 def test_what_cannot_be_sent_is_refused_with_the_way_out(
     harness: Harness, host: str, picture: Path, tmp_path: Path
 ) -> None:
-    large, text, nan = tmp_path / "large.png", tmp_path / "text.png", tmp_path / "nan.npy"
+    large, text = tmp_path / "large.png", tmp_path / "text.png"
+    nan, shape = tmp_path / "nan.npy", tmp_path / "shape.npy"
     Image.new("L", (64, 32)).save(large)
     text.write_text("no picture")
     np.save(nan, np.full((28, 28, 1), np.nan, np.float32))
+    np.save(shape, np.zeros((28, 27)))
     for arguments, sentence in (
         ((large,), f"{large}: is 64×32, and the model takes 28×28. Add --resize"),
         ((text,), f"{text}: cannot be read (not a picture)"),
         ((tmp_path / "none.png",), "none.png: cannot be read (no such file)"),
-        ((nan,), f"{nan}: holds NaN or infinity"),
+        ((nan,), f"{nan}: holds NaN or infinity. Save it again with finite values."),
+        (
+            (shape,),
+            f"{shape}: has shape [28, 27], and the model takes [28, 28, 1]. Save one picture",
+        ),
         ((picture, "--host", "http://127.0.0.1:8001"), "is not the address of a gRPC endpoint"),
         ((picture, "--model", "none"), "the server has no model none ready"),
         ((picture, "--model", "lookup"), "the model has several inputs"),

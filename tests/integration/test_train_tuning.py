@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,11 +111,14 @@ def test_the_trade_offs_show(harness: Harness, tmp_path: Path) -> None:
     }
     smallest, *_, largest = rows["batch-size"]
     assert largest["batch_size"] >= 16 * smallest["batch_size"]
+    # Five times as fast on an idle machine; of each its best epoch, since others may hold one up.
+    assert largest["epoch_s_low"] < smallest["epoch_s_low"]
     assert largest["fit_bytes"] > smallest["fit_bytes"] + 20 * 2**20
     assert largest["accuracy"] < smallest["accuracy"]
     words = [row["curve"] for row in rows["learning-rate"]]
     assert words[0] == "crawls"
     assert "learns" in words[1:-1]
+    assert words[-2] == "oscillates"  # as with each of nine seeds
     assert words[-1] in {"oscillates", "does not learn"}
     none, *penalised = rows["regularisation"]
     assert (none["l1"], none["l2"]) == (0, 0)
@@ -143,13 +147,19 @@ def test_tuning_finds_the_better_rate_with_its_spread_and_its_cost(tuned: Path) 
 
 
 @pytest.mark.long
-def test_candidates_may_be_drawn_at_random(harness: Harness, tmp_path: Path) -> None:
-    drawn = ("--method", "random", "--candidates", 2, "--learning-rate", "0.001,0.1")
-    harness("tune", *SMALL[:2], *drawn, *SMALL[4:], "--output", tmp_path)
+def test_candidates_may_be_drawn_at_random_and_the_time_left_is_told(
+    harness: Harness, tmp_path: Path
+) -> None:
+    drawn = ("--method", "random", "--candidates", 6, "--learning-rate", "0.001,0.1")
+    done = harness("tune", *SMALL[:2], *drawn, *SMALL[4:], "--output", tmp_path)
     rates = [each["settings"]["learning_rate"] for each in read(tmp_path)["candidates"]]
-    assert len(set(rates)) == 2
+    assert len(set(rates)) == 6
     assert all(0.001 <= rate <= 0.1 for rate in rates)
     assert not set(rates) & {0.001, 0.1}
+    # Every tenth fit where standard error is no terminal; two of twelve are left then.
+    told = r"^10/12 fits, (\d+:\d\d) left; cnn_small, accuracy [01]\.\d{3}$"
+    (left,) = re.findall(told, done.stderr, re.MULTILINE)
+    assert left != "0:00"
 
 
 def test_the_best_settings_train(here: Harness, tuned: Path, tmp_path: Path) -> None:
@@ -218,6 +228,24 @@ def test_more_folds_than_a_class_has_examples_is_refused(here: Harness, tmp_path
     np.savez(tmp_path / "bad.npz", x=np.zeros((60, 28, 28)), y=labels)
     done = here("tune", "--data", "bad.npz", "--folds", 10, cwd=tmp_path, code=2)
     assert "class '1' has 9 usable examples, fewer than the 10 folds" in done.stderr
+
+
+def test_early_stopping_is_refused_where_nothing_could_stop_it(
+    here: Harness, tuned: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "tune.yaml"
+    file.write_text("network: cnn_small\nearly_stopping: true\n")
+    done = here("tune", "--config", file, cwd=tmp_path, code=2)
+    assert done.stderr.strip() == (
+        f"error: {file}, line 2: early_stopping would watch the examples that judge a candidate,"
+        " so tuning does without it. Take it out and try several numbers of epochs, or give it to"
+        " harness train."
+    )
+    assert [child.name for child in tmp_path.iterdir()] == ["tune.yaml"]
+    # What tuning wrote itself, early_stopping: false in it, is taken back: one fit is refused later.
+    best = ("--config", tuned / "best.yaml")
+    done = here("tune", *best, "--folds", 1, cwd=tmp_path, code=2)
+    assert "--folds: expected 2 to 100 folds" in done.stderr
 
 
 @pytest.mark.parametrize(

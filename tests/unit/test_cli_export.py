@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from onnx import TensorProto
+from PIL import Image
 
 from harness.cli import main
+from harness.repository.source import Examples, file_source
 from tests import onnx_models
 from tests.unit.test_repository_export import write_source
 
@@ -112,8 +114,8 @@ def test_a_fixed_first_dimension(refused: Callable[..., str], tmp_path: Path) ->
         (("--shape", "tokens=4,4"), "the shape [4, 4] does not fit the input tokens INT64 [?, ?]"),
         (("--shape", "tokens=4", "--shape", "factor=2"), "the shape [2] does not fit the input factor"),
         (("--shape", "tokens=4", "--range", "tokens=5:5"), "the range 5 to 5 of the input tokens is empty"),
-        (("--shape", "tokens=4", "--range", "tokens=0:1e30"), "does not fit the input tokens"),
-        (("--shape", "tokens=4", "--range", "tokens=90:91"), "the model does not take the example inputs"),
+        (("--shape", "tokens=4", "--range", "tokens=0:1e30"), "does not fit the input tokens INT64 [?, ?]. Stay within -9.22337e+18 to 9.22337e+18 with --range tokens."),
+        (("--shape", "tokens=4", "--range", "tokens=90:91"), "Give others with --shape and --range, or with --data."),
         (("--shape", "tokens=4", "--examples", 10**12), "Ask for fewer with --examples"),
         (("--shape", "tokens"), "expected an input and its shape"),
         (("--range", "tokens=a:b"), "expected an input and its range"),
@@ -201,6 +203,55 @@ def test_data_that_do_not_fit(
     said = refused("--onnx", lookup, "--data", path)
     assert f"{path}: " in said
     assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([0, 99, 99], "2 of 3 labels, such as 99, are none of the model's 4 classes. Number the classes from 0 to 3, or leave labels out."),
+        ([1, 2, 4], "1 of 3 labels, such as 4, are none"),
+        ([-1, 2, 3], "1 of 3 labels, such as -1, are none"),
+    ],
+)  # fmt: skip
+def test_labels_that_are_no_classes_of_the_model(
+    refused: Callable[..., str], linear: Path, tmp_path: Path, labels: list[int], sentence: str
+) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, x=np.ones((3, 8), np.float32), labels=np.array(labels))
+    assert f"error: {path}: {sentence}" in refused("--onnx", linear, "--data", path)
+
+
+@pytest.mark.parametrize("folders", [2, 4])
+def test_subfolders_that_are_not_the_classes_of_the_model(
+    refused: Callable[..., str], tmp_path: Path, folders: int
+) -> None:
+    """They would be numbered from 0, and the accuracy would be that of other classes."""
+    model, pictures = onnx_models.of_pictures(tmp_path / "m.onnx"), tmp_path / "pictures"
+    for number in range(folders):
+        (pictures / str(number)).mkdir(parents=True)
+    Image.new("L", (4, 4)).save(pictures / "1" / "one.png")
+    said = refused("--onnx", model, "--data", pictures)
+    classes = f"{folders} subfolders would be classes 0 to {folders - 1}, and the model has 3"
+    assert f"error: {pictures}: {classes}. Make one for each class" in said
+
+
+def test_a_subfolder_without_pictures_is_a_class(tmp_path: Path) -> None:
+    model, pictures = onnx_models.of_pictures(tmp_path / "m.onnx"), tmp_path / "pictures"
+    for name in "abc":
+        (pictures / name).mkdir(parents=True)
+    Image.new("L", (4, 4)).save(pictures / "b" / "one.png")
+    source = file_source(model, None, Examples(data=pictures))
+    assert source.reference.labels is not None
+    assert source.reference.labels.tolist() == [1]
+
+
+def test_a_trained_network_is_not_served_without_its_batch_dimension(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source")
+    said = refused("--source", source, "--max-batch-size", 0)
+    assert f"error: {source}: the trained network has a batch dimension" in said
+    assert "Leave --max-batch-size out, or give 1 for one example at a time." in said
 
 
 def test_data_that_cannot_be_read(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.models.serving_cost import ServingCost
 from harness.models.settings import Settings
-from harness.models.tuning import pareto_front, rank
+from harness.models.tuning import _Pace, pareto_front, rank
 
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12)
 
@@ -73,3 +73,34 @@ def test_among_equals_the_cheaper_is_ranked_first() -> None:
     results = rank(candidates, rows, {"cnn": cost(2.0), "cnn_small": cost(1.0)})
     assert [each.settings.network for each in results] == ["cnn_small", "cnn"]
     assert [each.front for each in results] == [True, False]
+
+
+def test_the_time_left_is_that_of_the_fits_to_come_at_their_networks_pace() -> None:
+    """Two folds of two networks, of which the wide one takes more epochs; one fit was done before."""
+    small = Settings(network="cnn_small", epochs=10)
+    wide = Settings(network="cnn_wide", epochs=20)
+    pace = _Pace([(small.network, small.epochs), (wide.network, wide.epochs)], 2)
+    # A fit that was done before says nothing of how long others take on this machine.
+    pace.reused(small)
+    first = pace.progress(small, 0.5)
+    assert (first.done, first.planned, first.remaining_s) == (1, 4, 0)
+    pace.fitted(small, 30)
+    second = pace.progress(small, 0.9125)
+    assert (second.done, second.last) == (2, "cnn_small, accuracy 0.912")
+    # Of the other network nothing is known yet: two fits of 20 epochs at the 3 s of this one.
+    assert second.remaining_s == pytest.approx(2 * 20 * 3)
+    pace.fitted(wide, 100)
+    third = pace.progress(wide, 0.9)
+    assert (third.done, third.last) == (3, "cnn_wide, accuracy 0.900")
+    assert third.remaining_s == pytest.approx(20 * 5)
+    pace.fitted(wide, 140)
+    last = pace.progress(wide, 0.9)
+    assert (last.done, last.remaining_s, pace.reused_fits) == (4, 0, 1)
+
+
+def test_the_pace_of_a_network_is_the_mean_of_its_fits() -> None:
+    settings = Settings(network="cnn", epochs=10)
+    pace = _Pace([("cnn", 10)] * 3, 1)
+    pace.fitted(settings, 10)
+    pace.fitted(settings, 30)
+    assert pace.progress(settings, 0.9).remaining_s == pytest.approx(20)

@@ -17,7 +17,7 @@ from harness.repository import graph
 from harness.repository.export import Exported, Target, export_model
 from harness.repository.exported import open_model
 from harness.repository.options import ServingOptions
-from harness.repository.source import Answers, Examples, file_source, trained_source
+from harness.repository.source import Examples, Run, file_source, trained_source
 from tests import onnx_models
 
 WEIGHTS = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
@@ -44,7 +44,7 @@ def write_source(folder: Path, *, batch: str | int = "batch", error: float = 0.0
     return folder
 
 
-def no_saved_model(_: Path) -> Answers:
+def no_saved_model(_: Path) -> Run:
     raise AssertionError("there is none")
 
 

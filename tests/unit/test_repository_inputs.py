@@ -87,12 +87,12 @@ def test_json_of_either_kind_is_read(tmp_path: Path, data: object) -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ([1, 2], "expected an object"),
-        ({"tokens": [[1, 2], [3]]}, "the examples for tokens have different shapes"),
-        ({"tokens": {"a": 1}}, "not an array of values"),
+        ([1, 2], 'holds no object of arrays by name. Write {"tokens": [examples…]}.'),
+        ({"tokens": [[1, 2], [3]]}, "the examples for tokens have different shapes. Give examples of one shape."),
+        ({"tokens": {"a": 1}}, "not an array of values. Give numbers, truth values or strings in nested lists"),
         ({"token": [[1]]}, "Did you mean tokens"),
         ({"data": [{"tokens": [1, 2]}, {"tokens": [1]}]}, "the examples have different shapes"),
-        ({"data": [[1]]}, "expected one object an example"),
+        ({"data": [[1]]}, 'an example in data is no object. Write {"data": [{"tokens": [values…]}, …]}.'),
         ({"data": [{"tokens": {"content": [1, 2, 3], "shape": [2, 2]}}]}, "3 values for tokens do not make the shape"),
         ({"data": [{"tokens": {"content": [1, 2, 3], "shape": "three"}}]}, "do not make the shape"),
         ({"tokens": [["a"]]}, "the data for tokens are <U1"),
@@ -184,6 +184,25 @@ def test_dark_and_light_are_swapped(picture: Path) -> None:
 def test_what_is_no_picture_is_said(dims: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="not a picture of known size"):
         image_format(dims, np.dtype(np.float32), where="m")
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.zeros((3, 2, 4)), "has shape [3, 2, 4], and the model takes [2, 4, 1]. Save one picture a file in that shape"),
+        (np.full((2, 4), np.nan), "holds NaN or infinity. Save it again with finite values."),
+        (np.full((2, 4), np.inf), "holds NaN or infinity. Save it again with finite values."),
+        (np.array([["a"]]), "holds no numbers. Save one array of numbers"),
+    ],
+)  # fmt: skip
+def test_an_array_that_is_no_picture_of_the_model(
+    tmp_path: Path, array: np.ndarray, sentence: str
+) -> None:
+    path = tmp_path / "p.npy"
+    np.save(path, array)
+    with pytest.raises(UsageError) as caught:
+        read_image(path, image_format((2, 4, 1), np.dtype(np.float32), where="m"))
+    assert str(caught.value).startswith(f"{path}: {sentence}")
 
 
 def test_of_a_folder_subfolders_are_classes_in_their_order(tmp_path: Path) -> None:

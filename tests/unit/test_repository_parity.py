@@ -106,8 +106,8 @@ def test_a_variant_is_a_model_of_its_own_that_answers_nearly_alike(
     x = np.random.default_rng(1).uniform(size=(40, 8)).astype(np.float32)
     target = tmp_path / "variant.onnx"
     write_precision(source, target, precision, {"x": x}, batched=True)
-    right = answers_of(OnnxSession(source), {"x": x}, batched=True)["y"]
-    answers = answers_of(OnnxSession(target), {"x": x}, batched=True)["y"]
+    right = answers_of(OnnxSession(source).run, {"x": x}, batched=True, where="m")["y"]
+    answers = answers_of(OnnxSession(target).run, {"x": x}, batched=True, where="m")["y"]
     worst = np.abs(answers - right).max()
     assert 0 < worst < 0.1
     before, after = read_graph(source), read_graph(target)
@@ -121,7 +121,7 @@ def test_a_variant_is_a_model_of_its_own_that_answers_nearly_alike(
 def test_examples_go_one_by_one_without_a_batch_dimension(tmp_path: Path) -> None:
     session = OnnxSession(onnx_models.unbatched(tmp_path / "m.onnx"))
     matrix = np.random.default_rng(1).normal(size=(6, 4, 5)).astype(np.float32)
-    answers = answers_of(session, {"matrix": matrix}, batched=False)
+    answers = answers_of(session.run, {"matrix": matrix}, batched=False, where="m")
     assert np.array_equal(answers["largest"], matrix.max(axis=2))
 
 
@@ -134,6 +134,6 @@ def test_a_convolution_is_calibrated_with_and_without_a_batch_dimension(
     inputs = {"x": np.random.default_rng(1).uniform(size=shape).astype(np.float32)}
     target = tmp_path / "int8.onnx"
     write_precision(source, target, "int8", inputs, batched=batched)
-    right = answers_of(OnnxSession(source), inputs, batched=batched)["y"]
-    answers = answers_of(OnnxSession(target), inputs, batched=batched)["y"]
+    right = answers_of(OnnxSession(source).run, inputs, batched=batched, where="m")["y"]
+    answers = answers_of(OnnxSession(target).run, inputs, batched=batched, where="m")["y"]
     assert 0 < np.abs(answers - right).max() < 0.2
