@@ -102,7 +102,7 @@ def git_revision(folder: Path) -> str | None:
                 ["git", "-C", str(folder), *arguments],  # noqa: S607 - git is found on the PATH
                 capture_output=True,
                 text=True,
-                timeout=5,
+                timeout=30,
                 check=True,
             )
         except (OSError, subprocess.SubprocessError):

@@ -128,3 +128,11 @@ UNREACHABLE = {
     "PIP_NO_CACHE_DIR": "1",
     "PIP_CONFIG_FILE": os.devnull,
 }
+
+
+def test_onnxruntime_reports_to_nobody_and_leaves_no_file_there_either(tmp_path: Path) -> None:
+    environment = find_environment()
+    command = [str(environment.python), "-c", "import onnxruntime"]
+    variables = environment.variables() | {"TMPDIR": str(tmp_path)}
+    subprocess.run(command, env=variables, check=True)
+    assert not list(tmp_path.iterdir())

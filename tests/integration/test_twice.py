@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,20 +65,38 @@ def analysed(page: Path) -> Analysis:
     return analysis
 
 
-@pytest.fixture(scope="module")
-def quickstart() -> Iterator[Analysis]:
-    """What ``make demo`` measures: the quickstart as it is, on a network that it trains and exports first."""
+def demo() -> Path:
+    """The page that ``make demo`` leaves; make's own code for any error is 2, also for a run that ends with 4."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     command = ["make", "-C", str(ROOT), "demo"]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=1200, check=False
     )
-    assert done.returncode in (0, 4), done.stderr
-    page = ROOT / [line for line in done.stdout.splitlines() if line.endswith("index.html")][-1]
+    assert done.returncode == 0 or done.stderr.endswith(" demo] Error 4\n"), done.stderr
+    return ROOT / [line for line in done.stdout.splitlines() if line.endswith("index.html")][-1]
+
+
+@pytest.fixture(scope="module")
+def quickstart() -> Iterator[Analysis]:
+    """What ``make demo`` measures: the quickstart as it is, on a network that it trains and exports first.
+
+    In CI that is the run which ``.ci/run`` begins with, in a fresh checkout and against the clock.
+    """
+    given = os.environ.get("HARNESS_DEMO")
+    page = ROOT / given if given else demo()
     analysis = analysed(page)
     assert len(analysis.results) == 36
     yield analysis
-    shutil.rmtree(page.parent)
+    if not given:
+        shutil.rmtree(page.parent)
+
+
+def test_the_quickstart_ends_within_five_minutes(quickstart: Analysis) -> None:
+    """As promised for two cores, once all is installed."""
+    record = quickstart.record
+    assert record.status == "complete"
+    assert record.finished_utc is not None
+    assert record.finished_utc - record.created_utc <= timedelta(minutes=5)
 
 
 def compared(first: Analysis, second: Analysis) -> tuple[str, float, float]:

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from harness.servers.embedded.environment import find_environment
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,12 +18,4 @@ def test_onnxruntime_reports_to_nobody_and_leaves_no_file(tmp_path: Path) -> Non
     }
     command = [sys.executable, "-c", "import harness.repository.graph"]
     subprocess.run(command, env=kept | {"TMPDIR": str(tmp_path)}, check=True)
-    assert not list(tmp_path.iterdir())
-
-
-def test_it_does_not_in_the_servers_environment_either(tmp_path: Path) -> None:
-    environment = find_environment()
-    command = [str(environment.python), "-c", "import onnxruntime"]
-    variables = environment.variables() | {"TMPDIR": str(tmp_path)}
-    subprocess.run(command, env=variables, check=True)
     assert not list(tmp_path.iterdir())
