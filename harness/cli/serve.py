@@ -130,6 +130,12 @@ def serve(
         "network": network,
         "env": env,
     }
+    if print_command and print_compose:
+        raise UsageError(
+            "only one of the two can be printed",
+            where="--print-command --print-compose",
+            remedy="Leave one of them out",
+        )
     printed = print_command or print_compose
     if not (container or printed) and any(of_container.values()):
         option = next(name for name, value in of_container.items() if value).replace("_", "-")

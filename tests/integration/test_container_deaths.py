@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ from tests.footprint import freeze, thaw_when_silent, wait_until
 from tests.python_models import HUNGRY, python_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docker import APIClient
+
     from tests.containers import Box
 
 pytestmark = pytest.mark.long
@@ -38,18 +43,27 @@ def test_the_server_is_killed(box: Box, network: str) -> None:
         assert Health(server).failure() == said
 
 
-def test_the_container_is_removed_by_somebody_else(box: Box) -> None:
+@pytest.mark.parametrize(
+    ("end", "done"),
+    [
+        (lambda api, name: api.remove_container(name, force=True), "removed"),
+        (lambda api, name: api.restart(name, timeout=0), "restarted"),
+        (lambda api, name: api.stop(name, timeout=0), "stopped"),
+    ],
+    ids=["removed", "restarted", "stopped"],
+)
+def test_somebody_else_has_the_engine_end_the_container(
+    box: Box, monkeypatch: pytest.MonkeyPatch, end: Callable[[APIClient, str], None], done: str
+) -> None:
+    """The server is looked at while the engine is at it: nothing but the ended process is to be seen yet."""
+    if done == "restarted":  # by an engine that may be busy
+        monkeypatch.setattr("harness.servers.container.server.RESTART_S", 30)
     with box.running(("identity",)) as (server, _):
-        server.client.api.remove_container(server.name, force=True)
-        wait_until(server.failure, NOTICED_S)
-        assert f"container {server.name} was removed by somebody else" in server.failure()
-
-
-def test_the_container_is_restarted_by_somebody_else(box: Box) -> None:
-    with box.running(("identity",)) as (server, _):
-        server.client.api.restart(server.name, timeout=0)
-        wait_until(server.failure, NOTICED_S)
-        assert f"container {server.name} was restarted by somebody else" in server.failure()
+        with ThreadPoolExecutor() as meanwhile:
+            ended = meanwhile.submit(end, server.client.api, server.name)
+            wait_until(server.failure, 60)
+            ended.result()
+        assert f"container {server.name} was {done} by somebody else" in server.failure()
 
 
 def test_a_stub_is_killed_though_the_server_says_ready(box: Box) -> None:

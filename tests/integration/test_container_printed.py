@@ -105,6 +105,21 @@ def test_the_printed_compose_file_says_all_that_is_asked_for_and_starts_nothing(
     assert plain.keys() == {"image", "command", "volumes", "shm_size", "security_opt", "ports"}
 
 
+def test_a_command_and_a_compose_file_cannot_be_asked_for_at_once() -> None:
+    done = subprocess.run(
+        [*SERVE, "--print-command", "--print-compose"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: --print-command --print-compose: only one of the two can be printed."
+        " Leave one of them out.\n"
+    )
+
+
 def launched(traces: Traces) -> list[dict[str, Any]]:
     """The containers that have come since and run a server; before it, one lists the image's backends."""
     api = traces.client.api

@@ -20,6 +20,8 @@ from tests.footprint import lives, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from docker import DockerClient
+
     from tests.commands import RunCommand
 
 pytestmark = pytest.mark.long
@@ -84,6 +86,27 @@ def stop(pid: int) -> None:
 def test_the_server_is_killed(running: Callable[..., RunCommand], kind: str) -> None:
     command = running(kind)
     see_it_through(command, "was ended by SIGKILL", command.server, kill)
+
+
+@pytest.mark.parametrize("done", ["restarted", "removed", "stopped"])
+def test_somebody_else_has_the_engine_end_the_container(
+    running: Callable[..., RunCommand], container_engine: DockerClient, done: str
+) -> None:
+    command, api = running("container"), container_engine.api
+
+    def strike(server: int) -> None:
+        states = {one["Id"]: api.inspect_container(one["Id"])["State"] for one in api.containers()}
+        (container,) = (one for one, state in states.items() if state["Pid"] == server)
+        if done == "restarted":
+            api.restart(container, timeout=0)
+        elif done == "removed":
+            api.remove_container(container, force=True)
+        else:
+            api.stop(container, timeout=0)
+
+    # One that a busy engine starts again too late counts as stopped.
+    cause = "" if done == "restarted" else f"was {done} "
+    see_it_through(command, f"{cause}by somebody else", command.server, strike)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -29,6 +29,9 @@ __all__ = ["ContainerServer"]
 
 STOP_GRACE_S = 8
 INSPECT_EVERY_S = 2.0  # where no event tells
+# A restart ends the container first. So long it is waited for that one that was stopped runs again.
+RESTART_S = 2.0
+RESTART_PAUSE_S = 0.1
 LAST_LINES = 20
 SIGNALLED = 128  # a status above it: the main process was ended by a signal
 
@@ -169,9 +172,9 @@ class ContainerServer:
         from docker.errors import DockerException, NotFound
 
         try:
-            state = self.client.api.inspect_container(self.name)["State"]
+            state = self._settled_state()
         except NotFound:
-            return f"the server's container {self.name} was removed by somebody else"
+            state = {"Status": "removing"}
         except (DockerException, OSError) as error:
             if self.main is not None and _lives(self.main):
                 return None
@@ -180,16 +183,42 @@ class ContainerServer:
             pid = self.main.pid if self.main is not None else state.get("Pid")
             if state.get("Pid") == pid and not self.watch.ended.is_set():
                 return None
-            return f"the server's container {self.name} was restarted by somebody else"
+        return self._cause(state, limit)
+
+    def _cause(self, state: dict[str, Any], limit: str) -> str:
+        """Say how the container ended, of which the engine says ``state``."""
+        by_somebody_else = f"the server's container {self.name} was %s by somebody else"
+        if state.get("Running"):
+            return by_somebody_else % "restarted"
+        if state.get("Status") == "removing":
+            return by_somebody_else % "removed"
         self.watch.log_whole()
         if state.get("OOMKilled") or self.watch.out_of_memory.is_set():
             cause = f"reached the container's memory limit{limit} and was ended by the kernel"
+        elif self.watch.killed.is_set():
+            return by_somebody_else % "stopped"
         else:
             status = int(state.get("ExitCode") or 0)
             said = complaint(self.log, self.log_start)
             cause = ending(SIGNALLED - status if status > SIGNALLED else status)
             cause += f" ({said})" if said else ""
         return f"the server in the container {cause}; its log ends:\n{self._last_lines()}"
+
+    def _settled_state(self) -> dict[str, Any]:
+        """What the engine says of the container, once it is known whether somebody stopped or restarted it.
+
+        Raises:
+            NotFound: it was removed.
+            DockerException, OSError: the engine does not answer.
+        """
+        deadline = time.monotonic() + RESTART_S
+        while True:
+            late = time.monotonic() > deadline
+            state: dict[str, Any] = self.client.api.inspect_container(self.name)["State"]
+            stopped = self.watch.killed.is_set() and state.get("Status") == "exited"
+            if late or not stopped:
+                return state
+            time.sleep(RESTART_PAUSE_S)
 
     def _last_lines(self) -> str:
         return processes.log_tail(self.log, LAST_LINES)

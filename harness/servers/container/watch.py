@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerWatch"]
 
-WATCHED = ("die", "oom", "destroy")
+WATCHED = ("kill", "die", "oom", "destroy")
 LARGEST_LOG_BYTES = 256 << 20  # more is read and dropped: a server must not fill the disk
 PATIENCE_S = 2.0
 
@@ -25,6 +25,7 @@ class ContainerWatch:
     Attributes:
         out_of_memory: the kernel has ended a process in it because it reached its limit.
         ended: set when its main process has ended, or it was removed.
+        killed: somebody had the engine send its main process a signal: to stop it, restart it or remove it.
 
     Args:
         client: the engine.
@@ -35,6 +36,7 @@ class ContainerWatch:
     def __init__(self, client: DockerClient, container_id: str, log: Path) -> None:
         self.out_of_memory = threading.Event()
         self.ended = threading.Event()
+        self.killed = threading.Event()
         self._client = client
         self._id = container_id
         self._log = log
@@ -95,6 +97,8 @@ class ContainerWatch:
                 action = event.get("Action") or event.get("status")
                 if action == "oom":
                     self.out_of_memory.set()
+                elif action == "kill":
+                    self.killed.set()
                 elif action in {"die", "died", "destroy", "remove"}:
                     self.ended.set()
                 if action in {"destroy", "remove"}:
