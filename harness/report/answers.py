@@ -177,13 +177,12 @@ def _ties(workload: WorkloadResult, cast: Cast) -> tuple[str, ...]:
     said = []
     if winner is not None and len(tied) > 1:
         others = _named([ranked for ranked in tied if ranked is not winner], cast)
-        sure = f"{100 * TIE_CONFIDENCE:g} % confidence"
         said.append(
-            f"A tie: {sure} does not tell its throughput apart from that of {others}."
+            f"A tie with {others}: with {100 * TIE_CONFIDENCE:g} % confidence the throughputs cannot be told apart."
             f" {_sentence(tie_break(winner, tied))}"
         )
     if winner is not None and near:
-        said.append(f"A near tie: {_named(near, cast)}. {_sentence(nearly(len(near)))}")
+        said.append(f"A near tie with {_named(near, cast)}: {nearly(len(near))}.")
     return tuple(said)
 
 
