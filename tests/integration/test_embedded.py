@@ -197,15 +197,28 @@ def test_a_picked_port_that_is_lost_to_another_is_picked_anew(
         assert infer(server, "identity", [1]) == [1]
 
 
-def test_not_ready_in_time(own_home: Path, tmp_path: Path) -> None:
+def test_not_ready_in_time_says_so_with_the_last_lines_of_the_log(
+    own_home: Path, tmp_path: Path
+) -> None:
     certificate = tmp_path / "certificate.pem"
     os.mkfifo(certificate)  # nobody writes it, so that it is read for ever
     arguments = ("--grpc-use-ssl=true", f"--grpc-server-cert={certificate}")
-    with (
-        pytest.raises(EnvironmentFailedError, match=r"not ready within 0\.5 s"),
-        running(tmp_path, ready_timeout_s=0.5, extra_args=arguments),
-    ):
-        pass
+    for timeout_s in (0.5, 5, 50):  # longer where it has not yet said all that it says until then
+        logs = tmp_path / f"{timeout_s}"
+        logs.mkdir()
+        with (
+            pytest.raises(EnvironmentFailedError) as caught,
+            running(logs, ready_timeout_s=timeout_s, extra_args=arguments),
+        ):
+            pass
+        said, _, lines = caught.value.what.partition("; its log ends:\n")
+        assert said == f"the server was not ready within {timeout_s:g} s"
+        log, _, _ = (logs / "tritonserver.log").read_text().partition("Signal (15) received.")
+        last = [line for line in log.splitlines() if line][-20:]
+        if last and lines.splitlines() == last:
+            break
+    else:
+        pytest.fail(f"not the end of the log: {lines}\n---\n{log}")
     assert not list((own_home / "running").iterdir())
     assert not list((tmp_path / "tmp").iterdir())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
+ROOT = Path(__file__).parents[2]
 SCENARIO = """\
 model: cnn
 sweep:
@@ -31,9 +34,10 @@ sweep:
   batch_size: [8]
   concurrency: [1, 8]
   protocol: [http]
-measure: {window: 500ms, passes: 3}
+measure: {window: 500ms, passes: 3, seed: 11}
 slo: {p99: 1s, errors: 0}
 """
+SEED = 11
 SLOW_IS_LAST = 1  # of lazy, queueing and slow
 COLUMNS = [
     "point",
@@ -98,9 +102,27 @@ def scenario(tmp_path: Path) -> Path:
     return path
 
 
+def revision() -> str | None:
+    """The commit of this checkout, with a plus where a file differs; none where it is no checkout."""
+    words = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None
+
+
+@pytest.fixture(scope="module")
+def revisions() -> list[str | None]:
+    """That before the run, and that after it: somebody may be at work here meanwhile."""
+    return [revision()]
+
+
 @pytest.fixture(scope="module")
 def run(
-    harness: Harness, triton_models: Path, tmp_path_factory: pytest.TempPathFactory
+    harness: Harness,
+    triton_models: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    revisions: list[str | None],
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("run")
     scenario = folder / "small.yaml"
@@ -110,6 +132,7 @@ def run(
     )
     page = Path(done.stdout.splitlines()[-1])
     assert page.is_file()
+    revisions.append(revision())
     return page.parent, done
 
 
@@ -124,14 +147,30 @@ def test_a_run_leaves_everything_a_report_needs(
     folder, _ = run
     record = open_run(folder).record()
     assert record.status == "complete"
-    assert record.host["cores"] >= 1
     assert record.server["version"]
     assert record.packages["locust"]
-    assert record.command
     for name in ("index.html", "summary.json", "summary.csv", "trials.csv"):
         assert (folder / name).stat().st_size > 0
     assert "Started GRPCInferenceService" in (folder / "logs" / "tritonserver.log").read_text()
     assert not list(folder.rglob(".*.partial"))
+
+
+def test_a_run_notes_what_it_takes_to_do_it_again(
+    run: tuple[Path, subprocess.CompletedProcess[str]], revisions: list[str | None]
+) -> None:
+    folder, done = run
+    record = open_run(folder).record()
+    assert record.seed == record.scenario["measure"]["seed"] == SEED
+    assert record.scenario_text == SCENARIO
+    program, *words = record.command
+    assert program.endswith("harness/__main__.py")
+    assert words == done.args[done.args.index("harness") + 1 :]
+    models = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    (kib,) = re.findall(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    assert record.host["cpu_model"] == models[0].strip()
+    assert record.host["cores"] == len(os.sched_getaffinity(0))
+    assert record.host["memory_bytes"] == int(kib) * 1024
+    assert record.git_revision in revisions
 
 
 def test_the_summary_has_a_row_a_point_with_the_promised_columns(
@@ -153,6 +192,7 @@ def test_requests_times_cycle_is_the_concurrency_but_for_the_cycles_that_windows
 ) -> None:
     """A machine that stands still at the edge of a window moves work over it; nothing else may."""
     moved_s: Counter[str] = Counter()
+    points, missed = rows(run[0] / "summary.csv"), 0
     for trial in open_run(run[0]).trials():
         start_ns, end_ns = trial.window_start_ns, trial.window_end_ns
         table = open_run(run[0]).samples(trial.index).to_pandas()
@@ -163,7 +203,7 @@ def test_requests_times_cycle_is_the_concurrency_but_for_the_cycles_that_windows
         assert [len(users) for users in edges_ns] == [trial.point.load.concurrency] * 2
         if trial.role == "point":
             moved_s[trial.point.key] += (edges_ns[0].sum() - edges_ns[1].sum()) / 1e9
-    for point in rows(run[0] / "summary.csv"):
+    for point in points:
         window_s, users = float(point["window_s"]), float(point["concurrency"])
         cycle_s = (float(point["latency_ms_mean"]) + float(point["client_gap_ms"])) / 1e3
         seen = float(point["requests"]) / window_s * cycle_s
@@ -171,6 +211,10 @@ def test_requests_times_cycle_is_the_concurrency_but_for_the_cycles_that_windows
         # Up to a cycle a window is the window's own doing; what is more than that makes a point doubtful.
         allowed = max(0.03, cycle_s / window_s * float(point["passes"]) ** 0.5)
         assert abs(seen / users - 1) <= allowed or point["verdict"] != "valid", point
+        missed += abs(seen / users - 1) > 0.03
+    # Where the machine stands still for 45 ms at an edge, a point may: one of eight did with three times the load
+    # that it had cores for. It is never all of them.
+    assert missed <= len(points) / 2
 
 
 def test_the_count_agrees_with_the_servers_own(
@@ -186,13 +230,16 @@ def test_the_count_agrees_with_the_servers_own(
         for point in rows(run[0] / "summary.csv")
         if "but the server counted" in point["reasons"]
     }
-    for trial in open_run(run[0]).trials():
+    trials, missed = open_run(run[0]).trials(), 0
+    for trial in trials:
         assert trial.failure is None
         assert trial.differences == ()
         assert trial.statistics is not None
         table = open_run(run[0]).samples(trial.index).to_pandas()
         assert (table.outcome == Outcome.OK).all()
-        assert table.compared.mean() >= 1 / 17
+        assert (
+            table.compared.all()
+        )  # ten values for each input are few; of many it is 1 answer in 16
         users = trial.point.load.concurrency
         counted = trial.statistics.success_count
         edge_ns = round(trial.statistics.edge_error_ms * 1e6)
@@ -208,6 +255,8 @@ def test_the_count_agrees_with_the_servers_own(
         assert least - allowed <= counted <= most + allowed
         if trial.role == "point":
             assert abs(counted - inside) <= allowed or trial.point.key in doubted
+        missed += abs(counted - inside) > allowed
+    assert missed <= len(trials) / 2
 
 
 def test_the_servers_metrics_are_read_while_windows_pass(

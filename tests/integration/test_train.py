@@ -89,6 +89,7 @@ def test_the_metrics_are_those_of_the_reference_answers(trained: Path) -> None:
     record = read_record(trained)
     result = evaluate(reference.outputs["probabilities"], reference.labels, record.classes)
     assert record.metrics["test"]["accuracy"] == pytest.approx(result.accuracy)
+    assert record.metrics["test"]["recall_macro"] == pytest.approx(result.recall_macro)
     assert record.metrics["test"]["f1_macro"] == pytest.approx(result.f1_macro)
     assert record.confusion == result.confusion
     assert result.accuracy > 0.6  # two epochs; chance is 0.1
@@ -106,7 +107,12 @@ def test_the_same_seed_gives_the_same_metrics_and_another_does_not(
     other = first.settings.model_copy(update={"seed": 8, "epochs": 1})
     assert train_network(other, parts.train).history[0]["loss"] != losses[0][0]
     assert "93,322 parameters" in again.stdout
-    assert f"accuracy      {first.metrics['test']['accuracy']:.4f}" in again.stdout
+    for name, key in (
+        ("accuracy", "accuracy"),
+        ("macro recall", "recall_macro"),
+        ("macro F1", "f1_macro"),
+    ):
+        assert f"  {name:12}  {first.metrics['test'][key]:.4f}\n" in again.stdout
     assert again.stdout.splitlines()[-1] == str(tmp_path / "again")
     assert again.stderr.strip() == ""
 

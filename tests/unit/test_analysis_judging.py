@@ -190,20 +190,31 @@ def test_users_that_hesitate_are_the_generators_fault(tmp_path: Path) -> None:
     assert "users took 0.90 ms to send again, beside a latency of 1.4" in point.reasons[0]
 
 
-def test_pauses_that_the_edges_cut_are_no_idle_users(tmp_path: Path) -> None:
-    def pause(measured: Measured) -> Measured:
-        """Half of what was in flight at the window's start had waited for 200 ms."""
-        samples = measured.samples.copy()
-        start_ns = measured.record.window_start_ns or 0
-        cut = (samples["sent_ns"] < start_ns) & (samples["done_ns"] > start_ns)
-        for moment in ("scheduled_ns", "sent_ns"):
-            samples[moment][cut] -= 200_000_000
-        before = (samples["done_ns"] < start_ns) & (samples["done_ns"] > start_ns - 210_000_000)
-        return replace(measured, samples=samples[~before])
+def pause(waited_ms: int) -> Callable[[Measured], Measured]:
+    """What was in flight at the window's start had waited for so long; all before it was as much earlier."""
 
-    point = judged(tmp_path, pause)
+    def alter(measured: Measured) -> Measured:
+        samples, start_ns = measured.samples.copy(), measured.record.window_start_ns or 0
+        for moment in ("scheduled_ns", "sent_ns", "done_ns"):
+            samples[moment][samples[moment] < start_ns] -= waited_ms * 1_000_000
+        return replace(measured, samples=samples)
+
+    return alter
+
+
+@pytest.mark.parametrize(("waited_ms", "users"), [(35, "8.28"), (200, "9.6")])
+def test_pauses_that_the_edges_cut_are_no_idle_users(
+    tmp_path: Path, waited_ms: int, users: str
+) -> None:
+    point = judged(tmp_path, pause(waited_ms))
     assert point.verdict is Verdict.UNSTEADY, point.reasons
-    assert any("8 users add up to 9." in reason for reason in point.reasons), point.reasons
+    assert any(f"8 users add up to {users}" in reason for reason in point.reasons), point.reasons
+
+
+def test_pauses_that_move_less_than_three_percent_are_none(tmp_path: Path) -> None:
+    point = judged(tmp_path, pause(25))
+    assert point.concurrency_seen == pytest.approx(8 * 1.025, abs=0.01)
+    assert point.verdict is Verdict.VALID, point.reasons
 
 
 def test_other_processes_are_named_as_the_cause(tmp_path: Path) -> None:
