@@ -11,7 +11,7 @@ import typer
 
 from harness.cli import app
 from harness.cli.console import note, out
-from harness.cli.container import fetch_image
+from harness.cli.fetching import fetch_image
 from harness.errors import EnvironmentFailedError, MeasurementError, UsageError
 
 if TYPE_CHECKING:

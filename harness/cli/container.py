@@ -1,4 +1,4 @@
-"""What ``harness serve`` says and asks about containers: options, the image on its way, the printed launch."""
+"""What ``harness serve`` says and asks about containers: options, and the printed launch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.scenario import ServerSpec
 
 __all__ = ["Environment", "Gpus", "Image", "Network", "ShmSize"]
-__all__ += ["fetch_image", "print_launch", "read_spec"]
+__all__ += ["print_launch", "read_spec"]
 
 PANEL = "Container"
 
@@ -93,34 +93,6 @@ def read_spec(common: Mapping[str, Any], container: Mapping[str, Any] | None) ->
 def _variable(text: str) -> tuple[str, str | None]:
     name, equals, value = text.partition("=")
     return name, value if equals else None
-
-
-def fetch_image(spec: ServerSpec) -> None:
-    """Fetch a container's image under a bar, where it is missing.
-
-    Raises:
-        EnvironmentFailedError: no container engine, or the image cannot be had.
-    """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    from harness.servers.container.image import PullProgress
-    from harness.servers.container.start import prepare_image
-
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn())
-    with Progress(*columns, console=note, transient=True, disable=not note.is_terminal) as bar:
-        task = bar.add_task("", visible=False)
-
-        def show(progress: PullProgress) -> None:
-            layers = f"fetching the image, {progress.layers_done}/{progress.layers} layers"
-            bar.update(
-                task,
-                description=layers,
-                completed=progress.done_bytes,
-                total=progress.total_bytes or None,
-                visible=True,
-            )
-
-        prepare_image(spec, show)
 
 
 def print_launch(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import INTERRUPTED, app
-from harness.cli.console import complain, note, out
-from harness.cli.container import fetch_image
+from harness.cli.console import complain, duration, note, out
+from harness.cli.fetching import fetch_image
 from harness.errors import HarnessError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -97,25 +97,13 @@ def _show_plan(plan: Plan) -> None:
     noun = "pass" if passes == "1" else "passes"
     trials = _counted(len(plan.trials), "trial")
     note.print(f"  {passes} {noun} of {windows} windows, {trials}")
-    note.print(f"  about {_duration(plan.estimate_s)}")
+    note.print(f"  about {duration(plan.estimate_s)}")
     for said in plan.notes:
         note.print(f"  {said}", markup=False)
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _duration(seconds: float) -> str:
-    """A length of time in its two largest units: ``1 min 20 s``, ``2 h 05 min``, ``3 days 4 h``."""
-    minutes, rest_s = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest_s:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    days, hours = divmod(round(seconds / 3600), 24)
-    return f"{days:,} days {hours} h"
 
 
 def _measure(plan: Plan, directory: RunDirectory) -> int:

@@ -13,6 +13,7 @@ import typer
 from harness.cli import app
 from harness.cli import container as containers
 from harness.cli.console import note, out
+from harness.cli.fetching import fetch_image
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.interrupt import heed
 
@@ -166,7 +167,7 @@ def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> Non
             logs = stack.enter_context(temporary_folder(run_id))
         logs.mkdir(parents=True, exist_ok=True)
         if spec.kind == "container":
-            containers.fetch_image(spec)
+            fetch_image(spec)
         staging = stack.enter_context(staged(folders, run_id))
         server = stack.enter_context(serving(spec, staging, logs=logs, run_id=run_id))
         health = Health(server)

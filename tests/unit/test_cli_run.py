@@ -11,6 +11,7 @@ from rich.progress import Progress as Bar
 
 from harness import experiment
 from harness.cli import run
+from harness.cli.console import duration
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.experiment import Progress, make_plan
 from harness.records import Outcome
@@ -69,7 +70,7 @@ def test_a_plan_counts_in_words(
     ],
 )
 def test_a_long_estimate_is_told_in_hours_and_days(seconds: float, written: str) -> None:
-    assert run._duration(seconds) == written
+    assert duration(seconds) == written
 
 
 def test_the_quickstart_is_36_points_in_five_minutes(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import requests
+from docker import APIClient
 from docker.errors import APIError, DockerException
 
 from harness.errors import EnvironmentFailedError
@@ -54,6 +57,38 @@ def test_what_the_engine_says_is_passed_on_in_one_line() -> None:
         engine.engine_errors("it failed"),
     ):
         raise requests.exceptions.ConnectionError("gone")
+
+
+def test_an_engine_that_goes_in_the_midst_of_its_answer_is_said_to_have_gone() -> None:
+    """The SDK lets its library's own error through where it reads a stream."""
+    chunk = b'{"status": "Pulling"}'
+    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (
+        len(chunk),
+        chunk,
+    )
+
+    def answer_in_part() -> None:
+        visitor, _ = listener.accept()
+        with visitor:
+            visitor.recv(1 << 16)
+            visitor.sendall(begun)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        contextlib.closing(
+            APIClient(f"tcp://127.0.0.1:{listener.getsockname()[1]}", "1.41")
+        ) as api,
+    ):
+        visited = threading.Thread(target=answer_in_part)
+        visited.start()
+        events = api.pull("x", "1", stream=True, decode=True)
+        visited.join()
+        assert next(events) == {"status": "Pulling"}
+        with (
+            pytest.raises(EnvironmentFailedError, match="it failed: the container engine does not"),
+            engine.engine_errors("it failed"),
+        ):
+            next(events)
 
 
 def test_an_interrupt_waits_for_the_call_to_end() -> None:

@@ -30,11 +30,21 @@ def test_bytes_and_layers_add_up() -> None:
         layer("c", "Already exists"),
         layer("a", "Downloading", 30, 100),
     )
-    assert after(*begun) == PullProgress(30, 100, 1, 3)
+    assert after(*begun) == PullProgress(30, 100, 1, 3, 2)
     more = (*begun, layer("b", "Downloading", 5, 50), layer("a", "Download complete"))
-    assert after(*more) == PullProgress(105, 150, 1, 3)
+    assert after(*more) == PullProgress(105, 150, 1, 3, 3)
     end = (*more, layer("a", "Extracting", 1, 100), layer("a", "Pull complete"))
-    assert after(*end, layer("b", "Pull complete")) == PullProgress(150, 150, 3, 3)
+    assert after(*end, layer("b", "Pull complete")) == PullProgress(150, 150, 3, 3, 3)
+
+
+def test_what_has_come_of_a_layer_that_broke_off_is_kept() -> None:
+    """An engine asks for the rest, and counts that from 0 on."""
+    said = [("Downloading", 60, 100), ("Downloading", 100, 100), ("Retrying in 5 seconds", 0, 0)]
+    begun = [layer("a", *each) for each in said]  # as Docker ends what it counts of a layer
+    assert after(*begun) == PullProgress(60, 100, 0, 1, 1, layers_broken=1)
+    assert after(*begun, layer("a", "Downloading", 5, 40)) == PullProgress(65, 100, 0, 1, 1)
+    anew = layer("a", "Downloading", 5, 100)  # of a registry that sends nothing but all
+    assert after(*begun, anew) == PullProgress(5, 100, 0, 1, 1)
 
 
 def test_what_is_of_no_layer_changes_nothing() -> None:
@@ -59,7 +69,7 @@ def test_what_is_of_no_layer_changes_nothing() -> None:
 def test_it_never_has_more_than_there_is(events: list[dict[str, Any]]) -> None:
     progress = after(*events)
     assert 0 <= progress.done_bytes <= progress.total_bytes
-    assert 0 <= progress.layers_done <= progress.layers <= 3
+    assert 0 <= progress.layers_done <= progress.layers_sized <= progress.layers <= 3
 
 
 @pytest.mark.parametrize(
@@ -71,6 +81,9 @@ def test_it_never_has_more_than_there_is(events: list[dict[str, Any]]) -> None:
         ("pull access denied for x, repository does not exist", "wants a login"),
         ("unauthorized: authentication required", "docker login"),
         ("write /var/lib/x: no space left on device", "no room on the engine's disk"),
+        ("unexpected EOF", "the connection to its registry broke off"),
+        ("read tcp 1:1->2:2: read: connection reset by peer", "registry broke off"),
+        ('Get "https://x/v2/": EOF', "registry broke off"),
         ("something else", "the engine cannot fetch it (something else)"),
     ],
 )

@@ -133,13 +133,14 @@ def engine_errors(what: str) -> Iterator[None]:
         EnvironmentFailedError: the engine refused, or does not answer.
     """
     from docker.errors import APIError, DockerException
+    from urllib3.exceptions import HTTPError  # which the SDK lets through while it reads a stream
 
     try:
         yield
     except APIError as error:
         said = " ".join((error.explanation or str(error)).split())
         raise EnvironmentFailedError(f"{what}: {said}") from error
-    except (DockerException, OSError) as error:
+    except (DockerException, OSError, HTTPError) as error:
         raise EnvironmentFailedError(
             f"{what}: the container engine does not answer ({error})", remedy=REMEDY
         ) from error

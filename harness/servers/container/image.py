@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["ImageFacts", "PullProgress", "ensure_image", "facts"]
 
 BACKENDS = "/opt/tritonserver/backends"
+OUT_OF_REACH = ("no such host", "dial tcp", "timeout", "connection refused")
+# What an engine says of a layer with its size: either may be left out, where it was over at once.
+MEASURED = frozenset({"Downloading", "Extracting"})
+# Of one that has come, and of one that is unpacked, too.
+FETCHED = frozenset({"Verifying Checksum", "Download complete", "Extracting"})
+COMPLETE = frozenset({"Pull complete", "Already exists"})
+BROKEN_OFF = ("unexpected eof", ": eof", "connection reset", "broken pipe", "byte range")
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,16 @@ class PullProgress:
     Attributes:
         done_bytes, total_bytes: of the layers that are known so far.
         layers_done, layers: complete, and known so far.
+        layers_sized: those whose size is known, or needs not be: they have come.
+        layers_broken: those that broke off, and that the engine is about to ask for again.
     """
 
     done_bytes: int = 0
     total_bytes: int = 0
     layers_done: int = 0
     layers: int = 0
+    layers_sized: int = 0
+    layers_broken: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,20 +89,22 @@ def _pull(client: DockerClient, name: str, on_progress: Callable[[PullProgress],
     from docker.utils import parse_repository_tag
 
     repository, tag = parse_repository_tag(name)
-    layers = Layers()
+    layers, failed = Layers(), None
     try:
-        with engine_errors("the engine failed"):
+        with engine_errors(f"the image {name} was not fetched to its end"):
             try:
                 events = client.api.pull(repository, tag or "latest", stream=True, decode=True)
                 for event in events:
-                    if error := event.get("error"):
-                        raise cannot_fetch(name, str(error))
+                    # It is the last, and a stream that is read to its end leaves no connection open.
+                    failed = event.get("error") or failed
                     if layers.take(event):
                         on_progress(layers.progress())
             except APIError as error:
                 raise cannot_fetch(name, str(error.explanation)) from error
     finally:
         on_progress(layers.progress())
+    if failed:
+        raise cannot_fetch(name, str(failed))
 
 
 @dataclass
@@ -100,7 +113,10 @@ class Layers:
 
     sizes: dict[str, int] = field(default_factory=dict)
     fetched: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
     complete: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
     known: set[str] = field(default_factory=set)
 
     def take(self, event: dict[str, Any]) -> bool:
@@ -109,14 +125,25 @@ class Layers:
         if not layer or not isinstance(status, str) or status.startswith("Pulling from"):
             return False
         self.known.add(layer)
+        self.broken.discard(layer)
+        detail = event.get("progressDetail") or {}
+        current, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
+        size = self.sizes.get(layer, 0)
+        if status in MEASURED:
+            self.sizes[layer] = size = max(total, size)
         if status == "Downloading":
-            detail = event.get("progressDetail") or {}
-            self.sizes[layer] = max(int(detail.get("total") or 0), self.sizes.get(layer, 0))
-            self.fetched[layer] = int(detail.get("current") or 0)
-        elif status in {"Verifying Checksum", "Download complete", "Extracting"}:
-            self.fetched[layer] = self.sizes.get(layer, 0)
-        elif status in {"Pull complete", "Already exists"}:
-            self.fetched[layer] = self.sizes.get(layer, 0)
+            # Of a layer that broke off, it tells what has come of the rest.
+            self.fetched[layer] = size - total + current
+            if current < total:
+                self.seen[layer] = self.fetched[layer]
+        elif status.startswith("Retrying"):
+            # Where a layer breaks off, Docker says that all of it has come.
+            self.fetched[layer] = self.seen.get(layer, 0)
+            self.broken.add(layer)
+        elif status in FETCHED | COMPLETE:
+            self.fetched[layer] = size
+            self.whole.add(layer)
+        if status in COMPLETE:
             self.complete.add(layer)
         return True
 
@@ -127,6 +154,8 @@ class Layers:
             sum(self.sizes.values()),
             len(self.complete),
             len(self.known),
+            len(self.whole | {layer for layer, size in self.sizes.items() if size}),
+            len(self.broken),
         )
 
 
@@ -135,8 +164,11 @@ def cannot_fetch(name: str, said: str) -> EnvironmentFailedError:
     said = " ".join(said.split())
     lower = said.lower()
     remedy = "Look at the name and the tag, or bring the image here with docker load"
-    if any(mark in lower for mark in ("no such host", "dial tcp", "timeout", "connection refused")):
+    if any(mark in lower for mark in OUT_OF_REACH):
         why = "its registry cannot be reached"
+    elif any(mark in lower for mark in BROKEN_OFF):
+        why = "the connection to its registry broke off"
+        remedy = "Run it again, or bring the image here with docker load"
     elif any(mark in lower for mark in ("denied", "unauthorized", "authentication required")):
         why = "its registry wants a login, or has no such image"
         remedy = "Look at the name, or log in with docker login"

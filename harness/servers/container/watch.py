@@ -74,6 +74,7 @@ class ContainerWatch:
 
     def _follow(self) -> None:
         from docker.errors import DockerException
+        from urllib3.exceptions import HTTPError
 
         written = 0
         try:
@@ -83,11 +84,12 @@ class ContainerWatch:
                 for chunk in stream:
                     if written < LARGEST_LOG_BYTES:
                         written += file.write(chunk)
-        except (DockerException, OSError, ValueError):
+        except (DockerException, HTTPError, OSError, ValueError):
             return  # the engine or the disk has gone; the server's own failure says more
 
     def _listen(self) -> None:
         from docker.errors import DockerException
+        from urllib3.exceptions import HTTPError
 
         filters = {"container": self._id, "event": list(WATCHED)}
         try:
@@ -103,5 +105,5 @@ class ContainerWatch:
                     self.ended.set()
                 if action in {"destroy", "remove"}:
                     return
-        except (DockerException, OSError, ValueError):
+        except (DockerException, HTTPError, OSError, ValueError):
             return
