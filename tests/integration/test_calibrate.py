@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.long
 def test_the_generator_is_measured_for_each_protocol(
     harness: Harness, triton_models: Path, tmp_path: Path
 ) -> None:

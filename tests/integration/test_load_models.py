@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from harness.archive import RunDirectory
     from harness.records import TrialRecord
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SCENARIO = """\
 model: cnn
