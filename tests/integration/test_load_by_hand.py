@@ -249,10 +249,12 @@ def test_a_level_whose_server_dies_is_kept_as_a_broken_trial(tmp_path: Path) -> 
     assert set(outcomes) & {Outcome.RESET, Outcome.REFUSED}
 
 
+AT_RATE = ("open_loop.py", "--rate", RATE, "--users", 16, "--run-time", "8s")
 STEADY = {
-    "constant": ("open_loop.py", "--rate", RATE, "--arrivals", "constant", "--users", 16),
-    "poisson": ("open_loop.py", "--rate", RATE, "--arrivals", "poisson", "--users", 16),
-    "soak": ("closed_loop.py", "--users", 2),
+    "constant": (*AT_RATE, "--arrivals", "constant"),
+    "poisson": (*AT_RATE, "--arrivals", "poisson"),
+    # An interval takes 20,000 answers: twice as many come in that time on two cores that do other work beside.
+    "soak": ("closed_loop.py", "--users", 2, "--run-time", "20s"),
 }
 
 
@@ -260,7 +262,7 @@ STEADY = {
 def steady(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     """Steady loads, sent side by side: each mostly waits."""
     folder = tmp_path_factory.mktemp("steady")
-    options = ("--headless", "--model", "identity", "--spawn-rate", 16, "--run-time", "8s")
+    options = ("--headless", "--model", "identity", "--spawn-rate", 16)
     with starting(server, folder) as start:
         processes = {
             name: start(*load, *options, "--run-dir", folder / name, log=f"{name}.log")
