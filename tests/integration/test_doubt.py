@@ -58,6 +58,7 @@ def run_of(
     return run, points_of(run)
 
 
+@pytest.mark.long
 def test_wrong_answers_end_a_run_with_4(harness: Harness, tmp_path: Path) -> None:
     """Values that are no numbers, and the wrong class in 2 % of the answers, beside a model that is right."""
     write_model(tmp_path / "models", "nan", "x * np.nan")

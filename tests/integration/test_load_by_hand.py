@@ -284,6 +284,7 @@ def scheduled_gaps_s(run: RunDirectory) -> np.ndarray:
     return np.diff(np.sort(samples["scheduled_ns"].to_numpy()))[:-16] / 1e9
 
 
+@pytest.mark.long
 def test_a_constant_rate_has_equal_gaps(steady: dict[str, RunDirectory]) -> None:
     gaps_s = scheduled_gaps_s(steady["constant"])
     assert steady["constant"].trials()[0].point.load.key == f"constant{RATE}-cap16"
@@ -291,6 +292,7 @@ def test_a_constant_rate_has_equal_gaps(steady: dict[str, RunDirectory]) -> None
     np.testing.assert_allclose(gaps_s, 1 / RATE, atol=1e-9)
 
 
+@pytest.mark.long
 def test_poisson_arrivals_have_exponential_gaps(steady: dict[str, RunDirectory]) -> None:
     gaps_s = scheduled_gaps_s(steady["poisson"])
     assert steady["poisson"].trials()[0].point.load.key == f"poisson{RATE}-cap16"
@@ -303,6 +305,7 @@ def test_poisson_arrivals_have_exponential_gaps(steady: dict[str, RunDirectory])
     assert (gaps_s > 2 / RATE).mean() == pytest.approx(np.exp(-2), abs=within / 2)
 
 
+@pytest.mark.long
 def test_a_soak_is_one_long_window_with_an_interval_of_its_own(
     steady: dict[str, RunDirectory],
 ) -> None:
