@@ -108,7 +108,7 @@ class Access:
 
 
 def _written(character: str) -> str:
-    r"""A pattern of a character as it stands in a text, or within JSON, which may write any of them as ``\\uXXXX``."""
+    """A pattern of a character as it stands in a text, or within JSON, which may escape any of them by its number."""
     within = rf"|\\{re.escape(character)}" if character in '"\\/' else ""
     return rf"(?:{re.escape(character)}|\\u(?i:{ord(character):04x}){within})"
 
