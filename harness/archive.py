@@ -7,6 +7,7 @@
       trials/0001/telemetry.parquet  TELEMETRY_COLUMNS  one row a reading of a process
       trials/0001/metrics.parquet    METRIC_COLUMNS     one row a reading of a counter or gauge
       logs/                      of the server and of the load generator
+      .room                      kept on the disk, until the run ends, for the word on how it did
       summary.csv trials.csv summary.json index.html    made by ``harness report`` from the above
 
 The measuring side writes it, the reading side reads it, and they meet nowhere else. Every file appears
@@ -46,10 +47,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["RunDirectory", "create_run", "open_run", "whole_file"]
+__all__ = ["KEPT_ROOM", "RunDirectory", "create_run", "open_run", "whole_file"]
 
 TELEMETRY_TYPES = ("int64", "string", "int64", "float64", "int64")
 METRIC_TYPES = ("int64", "string", "string", "string", "float64")
+
+# A full disk ends a run; what it says of that end needs some of the disk.
+KEPT_ROOM = ".room"
+KEPT_ROOM_BYTES = 64 * 1024
 
 WHICH_RUN = "Give the folder of a run, such as reports/20260101T120000Z-quickstart"
 WITHOUT_IT = "Copy the run again from where it was measured, or remove this trial's folder"
@@ -95,7 +100,13 @@ class RunDirectory:
         return self.path / "logs"
 
     def write_record(self, record: RunRecord) -> None:
-        """Write ``run.json``."""
+        """Write ``run.json``, and keep room on the disk for the word on how the run ended."""
+        kept = self.path / KEPT_ROOM
+        if record.status != "running":
+            kept.unlink(missing_ok=True)
+        elif not kept.exists():
+            with whole_file(kept) as file:
+                file.write_bytes(bytes(KEPT_ROOM_BYTES))
         with whole_file(self.path / "run.json") as file:
             file.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from harness.archive import RunDirectory, create_run, open_run, whole_file
+from harness.archive import KEPT_ROOM, RunDirectory, create_run, open_run, whole_file
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.point import ClosedLoad, Point, ServerConfiguration, Workload
 from harness.records import SAMPLE_DTYPE, SCHEMA_VERSION, RunRecord, TrialRecord
@@ -122,6 +122,18 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
         write()
     assert caught.value.exit_code == 3
     assert path.read_text() == "before"
+
+
+def test_room_for_the_word_on_its_end_is_kept_while_a_run_goes_on(tmp_path: Path) -> None:
+    run, going_on = create_run(tmp_path, "small", NOON), record()
+    run.write_record(going_on)
+    room = (run.path / KEPT_ROOM).stat()
+    assert room.st_blocks * 512 >= room.st_size, "a sparse file would keep nothing"
+    ended = going_on.model_copy(update={"status": "failed"})
+    run.write_record(ended)
+    assert not (run.path / KEPT_ROOM).exists()
+    assert room.st_size > 2 * (run.path / "run.json").stat().st_size
+    assert run.record() == ended
 
 
 def test_a_half_written_trial_is_not_seen(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 from harness import __version__
-from harness.archive import RunDirectory
+from harness.archive import KEPT_ROOM, RunDirectory
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.host import git_revision, host_facts, package_versions
 from harness.load.byhand.server_side import configuration_from
@@ -243,7 +243,8 @@ def _make(path: Path) -> None:
 
 def _unmake(path: Path) -> None:
     """Remove what is in a run directory before anything was sealed."""
-    (path / "run.json").unlink(missing_ok=True)
+    for name in ("run.json", KEPT_ROOM):
+        (path / name).unlink(missing_ok=True)
     for name in FOLDERS:
         with contextlib.suppress(OSError):
             (path / name).rmdir()
