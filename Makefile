@@ -54,8 +54,8 @@ lint: $(VENV)/.dev ## formatting, lint rules, types
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 
-docs: $(VENV)/.dev ## write docs/cli.md anew from the commands themselves
-	$(BIN)/pytest --quiet --update-golden tests/unit/test_cli_reference.py
+docs: $(VENV)/.dev ## write docs/cli.md and docs/scenario.md anew from what they describe
+	$(BIN)/pytest --quiet --update-golden tests/unit/test_cli_reference.py tests/unit/test_scenario_reference.py
 
 clean: ## remove what make made; runs under reports/ stay
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

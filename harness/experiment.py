@@ -290,6 +290,7 @@ def _progress(measured: Measured, done: int, planned: int, started: float) -> Pr
 
 def _remember(seen: Seen, measured: Measured, progress: Progress) -> None:
     """Note what further passes are decided on."""
+    seen.elapsed_s = progress.elapsed_s
     if measured.record.failure is None and measured.record.role == "point":
         key = measured.record.point.key
         seen.throughput.setdefault(key, []).append(progress.throughput)

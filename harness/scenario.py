@@ -74,7 +74,9 @@ class Measure(WithUnits):
         window_s: length of one measured window.
         passes: how often every point is visited, each time in another random order.
         max_passes: how often it may be visited until ``target`` is met; four times ``passes`` if left out.
-        target: relative half-width of the 95 % interval that is aimed for, by quantity.
+        max_time_s: how long after the run's start such a further visit may begin; no bound where left out.
+        target: relative half-width of the 95 % interval that is aimed for, by quantity, such as
+            ``{throughput: 5%, p99: 10%}``.
         warmup_min_s, warmup_max_s: bounds on what is left out before the window.
         request_timeout_s: after this long a request has failed.
         sender: ``raw`` sends requests that were prepared once over plain sockets; ``tritonclient`` sends
@@ -86,6 +88,7 @@ class Measure(WithUnits):
     window_s: Seconds = 1.0
     passes: Annotated[Whole, Field(ge=1, le=1000)] = 4
     max_passes: Annotated[Whole, Field(ge=1, le=1000)] | None = None
+    max_time_s: Seconds | None = None
     target: dict[Literal["throughput", "p99"], Fraction] = Field(default_factory=dict)
     warmup_min_s: Seconds = 0.2
     warmup_max_s: Seconds = 2.0
@@ -103,6 +106,9 @@ class Measure(WithUnits):
     def _consistent(self) -> Self:
         if self.max_passes is not None and self.max_passes < self.passes:
             raise ValueError(f"max_passes {self.max_passes} is below passes {self.passes}")
+        for name, bound in (("max_passes", self.max_passes), ("max_time", self.max_time_s)):
+            if bound is not None and not self.target:
+                raise ValueError(f"{name} bounds what a target asks for: give target, too")
         if self.warmup_max_s < self.warmup_min_s:
             raise ValueError("warmup_max is below warmup_min")
         for quantity, half_width in self.target.items():
@@ -115,7 +121,7 @@ class Slo(WithUnits):
     """The service level objective: the bounds within which a configuration may win.
 
     Attributes:
-        p99_s: the largest 99th percentile of latency; ``None`` for no bound.
+        p99_s: the largest 99th percentile of latency; no bound where left out.
         errors: the largest share of requests that may fail.
     """
 
@@ -124,7 +130,18 @@ class Slo(WithUnits):
 
 
 class Scenario(Frozen):
-    """A scenario as resolved: every default filled in."""
+    """A scenario as resolved: every default filled in.
+
+    Attributes:
+        name: of the run's folder and report; the file's where left out.
+        model: the exported models that are measured, such as ``[cnn, rnn]``, in the folder that
+            ``harness run --models`` names.
+        server: where they are served.
+        generator: where the load comes from.
+        sweep: what is varied.
+        measure: how each point is measured.
+        slo: what is good enough to win.
+    """
 
     name: Name
     model: Annotated[tuple[Name, ...], BeforeValidator(listed), Field(min_length=1)] = ("cnn",)

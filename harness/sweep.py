@@ -63,10 +63,12 @@ class Seen:
     Attributes:
         throughput: inferences per second, one a pass.
         latency_ms: of the right answers, one array a pass.
+        elapsed_s: since the run's start.
     """
 
     throughput: dict[str, list[float]] = field(default_factory=dict)
     latency_ms: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
+    elapsed_s: float = 0.0
 
 
 def sweep_points(
@@ -220,7 +222,8 @@ def schedule(
         points: everything that is measured.
         measure: how; its sentinel trials come first, in the middle and last.
         seen: what was measured so far, filled in by the caller between two trials; with it, points short
-            of ``measure.target`` are visited again, up to ``measure.most_passes`` times.
+            of ``measure.target`` are visited again, up to ``measure.most_passes`` times and until
+            ``measure.max_time_s`` is over.
     """
     watch = sentinel(points) if measure.sentinels and measure.passes > 1 else None
     if watch:
@@ -230,13 +233,22 @@ def schedule(
             yield PlannedTrial(pass_index, watch, role="sentinel")
         yield from plan_pass(points, pass_index, measure.seed)
     if seen is not None and measure.target:
-        for pass_index in range(measure.passes, measure.most_passes):
-            short = [point for point in points if not _is_measured_enough(point, measure, seen)]
-            if not short:
-                break
-            yield from plan_pass(short, pass_index, measure.seed)
+        yield from _further_visits(points, measure, seen)
     if watch:
         yield PlannedTrial(measure.passes, watch, role="sentinel")
+
+
+def _further_visits(
+    points: Sequence[Point], measure: Measure, seen: Seen
+) -> Iterator[PlannedTrial]:
+    """More passes over the points that are short of their target, as long as they may be made."""
+    most_s = math.inf if measure.max_time_s is None else measure.max_time_s
+    for pass_index in range(measure.passes, measure.most_passes):
+        short = [point for point in points if not _is_measured_enough(point, measure, seen)]
+        for trial in plan_pass(short, pass_index, measure.seed):
+            if seen.elapsed_s >= most_s:
+                return
+            yield trial
 
 
 def _is_measured_enough(point: Point, measure: Measure, seen: Seen) -> bool:

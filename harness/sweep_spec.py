@@ -40,12 +40,24 @@ def _device_lists(value: object) -> object:
 class Sweep(Frozen):
     """The axes: every combination is a point. A single value may stand for a list of one.
 
-    ``max_batch_size`` left out means the exported model's own. ``precision`` left out means the models as
-    they are called; else each of them in each precision, as ``harness export --precision`` calls it.
-    ``concurrency``, ``rate`` and ``load`` are load levels; ``preset`` fills in those of an MLPerf scenario.
-    ``kind`` is where instances run; ``gpus``
-    lists the devices of the ``gpu`` kind, such as ``[0, 1]``, or several such lists to compare:
-    ``[[0], [0, 1]]``. Left out, instances run on every GPU; ``instances`` counts those of each.
+    Attributes:
+        precision: each model in each of these (``float32``, ``float16``, ``int8``), as ``harness export --precision``
+            calls it; the models as they are called where left out.
+        instances: how many of the model run at once, on each device.
+        kind: where they run: ``cpu`` or ``gpu``.
+        gpus: the devices of the ``gpu`` kind, such as ``[0, 1]``, or several such lists to compare:
+            ``[[0], [0, 1]]``; every GPU where left out.
+        dynamic_batching: ``null`` is without it; ``{max_queue_delay_us: 0}`` is with it.
+        max_batch_size: the most that the server puts together; the exported model's own where left out.
+        protocol: ``http`` or ``grpc``.
+        batch_size: inferences in one request, the client batch.
+        preset: the load levels of an MLPerf LoadGen scenario: ``SingleStream``, ``MultiStream``, ``Server``
+            or ``Offline``.
+        concurrency: closed loops: so many users, each of which sends when it has its answer.
+        rate: open loops: so many requests a second, whatever became of the others.
+        load: anything else, such as ``{kind: ramp, from: 50, to: 400, over: 10s}``.
+        arrivals: the gaps of open loops: ``poisson`` (exponential) or ``constant``.
+        max_in_flight: the most requests in flight of an open loop; what is due beyond them waits.
     """
 
     precision: Annotated[tuple[Precision, ...], BeforeValidator(listed)] | None = None

@@ -82,7 +82,8 @@ class Arrivals:
         achieved_rps: requests that ended per second, whatever the answer.
         unsent: requests that were due within the windows and never sent.
         late: requests sent more than 1 ms after they were due.
-        slip_p99_ms: how late requests were sent (p99 of a pass; the median over the passes).
+        slip_p99_ms: how late requests were sent (p99 of a pass; the median over the passes). It has no interval, so it is
+            held against its bound and not published: response and service time beside each other show it.
         capped: whether as many requests were in flight as may be, so that others had to wait.
     """
 

@@ -156,7 +156,6 @@ def _open_loop(result: PointResult) -> dict[str, object]:
         "achieved_rate": arrivals and arrivals.achieved_rps,
         "unsent_requests": arrivals and arrivals.unsent,
         "late_requests": arrivals and arrivals.late,
-        "slip_ms_p99": arrivals and arrivals.slip_p99_ms,
         "in_flight_capped": arrivals and arrivals.capped,
         "service_ms_mean": arrivals and result.service_mean_ms.estimate,
     }

@@ -91,7 +91,8 @@ def _show_plan(plan: Plan) -> None:
     passes = str(measure.passes)
     if measure.target:
         aims = ", ".join(f"{name} ±{aim:.0%}" for name, aim in measure.target.items())
-        passes += f" to {measure.most_passes} (until {aims})"
+        longest = f", within {duration(measure.max_time_s)}" if measure.max_time_s else ""
+        passes += f" to {measure.most_passes} (until {aims}{longest})"
     lengths = sorted({point.load.duration_s or measure.window_s for point in plan.points})
     windows = " to ".join(f"{length:g} s" for length in dict.fromkeys([lengths[0], lengths[-1]]))
     noun = "pass" if passes == "1" else "passes"

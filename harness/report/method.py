@@ -178,8 +178,9 @@ def _passes(analysis: Analysis) -> str:
     )
     if measure.target:
         aims = ", ".join(f"{name} to ±{percent(aim)}" for name, aim in measure.target.items())
+        longest = "" if measure.max_time_s is None else f" within {measure.max_time_s:g} s"
         said += (
-            f" Points were visited up to {measure.most_passes} times, until the intervals were narrow"
+            f" Points were visited up to {measure.most_passes} times{longest}, until the intervals were narrow"
             f" enough ({aims}) after two passes in a row."
         )
     if analysis.drift is None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from harness.errors import UsageError
 from harness.scenario import Scenario
 from harness.sweep import Seen, estimate_s, plan_pass, schedule, sentinel, sweep_points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def scenario(measure: dict[str, object] | None = None, **sweep: object) -> Scenario:
@@ -124,29 +128,48 @@ def test_sentinels_stand_at_the_start_in_the_middle_and_at_the_end() -> None:
     assert {trials[place].point for place in places} == {sentinel(points)}
 
 
-def test_points_short_of_their_target_are_visited_again_and_no_others() -> None:
+def visits_of(
+    measure: dict[str, object], throughput: Callable[[int, int], float], trial_s: float = 0.0
+) -> list[int]:
+    """How often each point is visited where its visits give ``throughput(point, visit)``, in ``trial_s`` each."""
     run = scenario(
-        measure={
-            "passes": 3,
-            "max_passes": 6,
-            "target": {"throughput": "10%"},
-            "sentinels": False,
-        },
+        measure={"passes": 3, "target": {"throughput": "10%"}, "sentinels": False} | measure,
         instances=[1],
         dynamic_batching=[None],
         batch_size=[1],
     )
     points = sweep_points(run, {"cnn": 64})
-    noisy = points[0].key
+    places = {point.key: place for place, point in enumerate(points)}
     seen = Seen()
-    visits: Counter[str] = Counter()
+    visits = [0] * len(points)
     for trial in schedule(points, run.measure, seen):
-        key = trial.point.key
-        value = 100.0 + (50.0 * (visits[key] % 2) if key == noisy else 0.001 * visits[key])
-        seen.throughput.setdefault(key, []).append(value)
-        visits[key] += 1
-    assert visits[noisy] == 6
-    assert {visits[point.key] for point in points[1:]} == {3}
+        place = places[trial.point.key]
+        seen.throughput.setdefault(trial.point.key, []).append(throughput(place, visits[place]))
+        seen.elapsed_s += trial_s
+        visits[place] += 1
+    return visits
+
+
+def swings(_: int, visit: int) -> float:
+    return 100.0 + 50.0 * (visit % 2)
+
+
+def test_points_short_of_their_target_are_visited_again_and_no_others() -> None:
+    first, *others = visits_of(
+        {"max_passes": 6},
+        lambda point, visit: 100.0 + 0.001 * visit if point else swings(point, visit),
+    )
+    assert first == 6
+    assert set(others) == {3}
+
+
+@pytest.mark.parametrize(("max_time", "visits"), [("1s", 9), ("10s", 10), ("1h", 18)])
+def test_no_further_visit_begins_after_the_longest_time(max_time: str, visits: int) -> None:
+    """Three points, a second each visit: the three passes of each are made whatever they take."""
+    seen = visits_of({"max_passes": 6, "max_time": max_time}, swings, trial_s=1.0)
+    assert len(seen) == 3
+    assert sum(seen) == visits
+    assert max(seen) - min(seen) <= 1
 
 
 def test_an_estimate_grows_with_the_window_and_counts_every_reconfiguration() -> None:
