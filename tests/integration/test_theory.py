@@ -1,9 +1,9 @@
 """The instrument against queueing theory: a model that sleeps has a queue that is known.
 
 One instance, no batching, arrivals of our own: an M/D/1 queue, or a closed loop. ``d``, the time of one
-execution, is measured by an independent run that keeps the model busy: the saturated 1/X. Several queues
-are measured side by side, each on a model of its own, since sleeping takes no processor. Nothing here is
-widened for a busy machine: what does not agree on a quiet one is wrong.
+execution, is measured by an independent run that keeps the model busy: the saturated 1/X. Queues are measured
+side by side, each on a model of its own, since sleeping takes no processor: those of one test, and those of
+the first three tests. Nothing here is widened for a busy machine: what does not agree on a quiet one is wrong.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ from harness.statistics.intervals import interval_of_passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from harness.servers.server import Server
 
 log = logging.getLogger(__name__)  # --log-cli-level=INFO shows the figures
 MODEL = Path(__file__).parents[1] / "models" / "sleep"
-SIDE_BY_SIDE = 15
+UTILISATIONS = (0.3, 0.5, 0.7)  # of those whose every response time is predicted
+SIDE_BY_SIDE = 15  # of those whose mean is
+LOOPS = tuple(product((2, 5), ("http", "grpc")))
 # One for each queue of each test: none is loaded twice, since Triton may die where several are unloaded at once.
-MODELS = 3 + SIDE_BY_SIDE + 4 + 2
+MODELS = len(UTILISATIONS) + SIDE_BY_SIDE + len(LOOPS) + 2
 TIMEOUT_S = 60.0
 ATTEMPTS = 5
 SATURATED_S = 10.0
@@ -151,16 +154,6 @@ def side_by_side(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return list(pool.map(work, items))
 
 
-def loaded(server: Server, control: Control, logs: Path, queues: int, sleep_us: int) -> list[Queue]:
-    """Queues whose models are all there before any is measured: a stub that starts disturbs the others.
-
-    While others started, 54 ms were seen between the answers of a model that takes 50.8 ms.
-    """
-    made = [Queue(server, control, logs) for _ in range(queues)]
-    side_by_side(lambda queue: queue.load(sleep_us), made)
-    return made
-
-
 def until_they_agree(measure: Callable[[], tuple[str, bool]]) -> None:
     """Measure at most five times, all of it anew, until theory and measurement agree.
 
@@ -175,16 +168,32 @@ def until_they_agree(measure: Callable[[], tuple[str, bool]]) -> None:
     pytest.fail(f"not once in {ATTEMPTS} times; at last {said}")
 
 
-def test_every_response_time_is_that_of_lindleys_recursion(
-    server: Server, control: Control, tmp_path: Path
-) -> None:
-    """Poisson arrivals at three utilisations: the mean within 3 % over at least 300 requests."""
-    utilisations = (0.3, 0.5, 0.7)
+@pytest.fixture(scope="module")
+def measuring(
+    server: Server, control: Control, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """What the first three tests measure, all of it under way at once."""
+    logs = tmp_path_factory.mktemp("queues")
+    asked = {
+        lindley: (len(UTILISATIONS), 100_000),
+        m_d_1: (SIDE_BY_SIDE, 50_000),
+        closed_loops: (len(LOOPS), 200_000),
+    }
+    # All models before any is measured: a stub that starts disturbs the others. While some started, 54 ms were seen
+    # between the answers of a model that takes 50.8 ms.
+    queues = {
+        measure: [Queue(server, control, logs) for _ in range(n)]
+        for measure, (n, _) in asked.items()
+    }
+    every = [(queue, asked[measure][1]) for measure, made in queues.items() for queue in made]
+    side_by_side(lambda pair: pair[0].load(pair[1]), every)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        yield {measure.__name__: pool.submit(measure, queues[measure]) for measure in asked}
 
-    queues = loaded(server, control, tmp_path, len(utilisations), 100_000)
 
+def lindley(queues: list[Queue]) -> None:
     def measure(number: int, attempt: int) -> tuple[str, bool]:
-        queue, utilisation = queues[number], utilisations[number]
+        queue, utilisation = queues[number], UTILISATIONS[number]
         with queue.driver(seed=10 * attempt + number) as driver:
             d_ms = queue.saturated_ms(driver)
             load = OpenLoad(rate=utilisation / d_ms * 1e3, arrivals="poisson")
@@ -203,23 +212,11 @@ def test_every_response_time_is_that_of_lindleys_recursion(
         attempts = count()
         until_they_agree(lambda: measure(number, next(attempts)))
 
-    side_by_side(work, range(len(utilisations)))
+    side_by_side(work, range(len(queues)))
 
 
-def test_the_intervals_of_seeded_runs_hold_the_mean_of_an_m_d_1_queue(
-    server: Server, control: Control, tmp_path: Path
-) -> None:
-    """30 runs of 600 requests, in five parts as passes are: at least 25 of the 95 % intervals.
-
-    The seeds stand, so on a quiet machine chance plays no part: intervals that are too narrow fail each time.
-
-    With more, shorter parts these are not independent enough of each other: in exact simulation 93 of 100
-    intervals hold the mean with five parts of 120 requests, and 92 with eight of 75. Of these very seeds it
-    is 29 of 30 and 25 of 30, so that with eight parts the last bit of noise would decide.
-    """
+def m_d_1(queues: list[Queue]) -> None:
     utilisation, requests, left_out, passes, rounds = 0.5, 630, 30, 5, 2
-
-    queues = loaded(server, control, tmp_path, SIDE_BY_SIDE, 50_000)
 
     def measure(number: int) -> list[bool]:
         queue = queues[number]
@@ -246,24 +243,12 @@ def test_the_intervals_of_seeded_runs_hold_the_mean_of_an_m_d_1_queue(
     until_they_agree(all_of_them)
 
 
-def test_a_closed_loop_has_the_throughput_and_latency_of_theory(
-    server: Server, control: Control, tmp_path: Path
-) -> None:
-    """X = 1/d and R = N·d within 2 %, d being the server's own time for a request at N = 1.
-
-    That time is measured where a request finds an idle model; where one waits already, Triton hands it
-    over a little sooner or later: a millisecond has been seen on a busy machine. So of the 2 % of 200 ms a
-    quarter is d's own.
-    """
-    loops = list(product((2, 5), ("http", "grpc")))
-
-    queues = loaded(server, control, tmp_path, len(loops), 200_000)
-
+def closed_loops(queues: list[Queue]) -> None:
     def measure(queue: Queue, users: int, protocol: str) -> tuple[str, bool]:
         with queue.driver(seed=1) as driver:
-            before = control.snapshot(queue.name)
+            before = queue.control.snapshot(queue.name)
             queue.send(driver, ClosedLoad(concurrency=1), SATURATED_S, protocol)
-            alone = difference(before, control.snapshot(queue.name))
+            alone = difference(before, queue.control.snapshot(queue.name))
             samples = queue.send(driver, ClosedLoad(concurrency=users), SATURATED_S, protocol)
         full = np.sort(samples, order="done_ns")[users:-users]
         latency_ms = float((full["done_ns"] - full["sent_ns"]).mean() / 1e6)
@@ -278,9 +263,42 @@ def test_a_closed_loop_has_the_throughput_and_latency_of_theory(
         return said, abs(off_x) <= 0.02 and abs(off_r) <= 0.02
 
     def work(number: int) -> None:
-        until_they_agree(lambda: measure(queues[number], *loops[number]))
+        until_they_agree(lambda: measure(queues[number], *LOOPS[number]))
 
-    side_by_side(work, range(len(loops)))
+    side_by_side(work, range(len(queues)))
+
+
+def test_every_response_time_is_that_of_lindleys_recursion(
+    measuring: dict[str, Future[None]],
+) -> None:
+    """Poisson arrivals at three utilisations: the mean within 3 % over at least 300 requests."""
+    measuring["lindley"].result()
+
+
+def test_the_intervals_of_seeded_runs_hold_the_mean_of_an_m_d_1_queue(
+    measuring: dict[str, Future[None]],
+) -> None:
+    """30 runs of 600 requests, in five parts as passes are: at least 25 of the 95 % intervals.
+
+    The seeds stand, so on a quiet machine chance plays no part: intervals that are too narrow fail each time.
+
+    With more, shorter parts these are not independent enough of each other: in exact simulation 93 of 100
+    intervals hold the mean with five parts of 120 requests, and 92 with eight of 75. Of these very seeds it
+    is 29 of 30 and 25 of 30, so that with eight parts the last bit of noise would decide.
+    """
+    measuring["m_d_1"].result()
+
+
+def test_a_closed_loop_has_the_throughput_and_latency_of_theory(
+    measuring: dict[str, Future[None]],
+) -> None:
+    """X = 1/d and R = N·d within 2 %, d being the server's own time for a request at N = 1.
+
+    That time is measured where a request finds an idle model; where one waits already, Triton hands it
+    over a little sooner or later: a millisecond has been seen on a busy machine. So of the 2 % of 200 ms a
+    quarter is d's own.
+    """
+    measuring["closed_loops"].result()
 
 
 @pytest.mark.parametrize("sender", ["raw", "tritonclient"])
