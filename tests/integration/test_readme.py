@@ -42,6 +42,7 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_every_command_works(workplace: Path) -> None:
     script = workplace / "tour.sh"
