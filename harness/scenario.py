@@ -81,7 +81,8 @@ class Measure(WithUnits):
         request_timeout_s: after this long a request has failed.
         sender: ``raw`` sends requests that were prepared once over plain sockets; ``tritonclient`` sends
             through that library's own clients, as most applications do, at three times the CPU.
-        sentinels: measure one point at the start, in the middle and at the end, to show drift.
+        sentinels: measure one point at the start, in the middle and at the end, to show drift; with two passes
+            or more.
         seed: seeds every random choice.
     """
 

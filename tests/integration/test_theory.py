@@ -45,6 +45,7 @@ MODELS = len(UTILISATIONS) + SIDE_BY_SIDE + len(LOOPS) + 2
 TIMEOUT_S = 60.0
 ATTEMPTS = 5
 SATURATED_S = 10.0
+SETTLED_S = 5.0  # stubs that have just started take processor time of their own
 PAUSED = 0.005  # how far a pause of the machine may move the mean time between answers
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
@@ -187,6 +188,7 @@ def measuring(
     }
     every = [(queue, asked[measure][1]) for measure, made in queues.items() for queue in made]
     side_by_side(lambda pair: pair[0].load(pair[1]), every)
+    time.sleep(SETTLED_S)
     with ThreadPoolExecutor(len(asked)) as pool:
         yield {measure.__name__: pool.submit(measure, queues[measure]) for measure in asked}
 
@@ -309,6 +311,7 @@ def test_64_users_of_grpc_are_64_requests_in_flight(
     users, sleep_ms = 64, 200
     queue = Queue(server, control, tmp_path)
     queue.load(sleep_ms * 1000, instances=users)
+    time.sleep(SETTLED_S)
 
     def measure() -> tuple[str, bool]:
         with queue.driver(seed=1, sender=sender) as driver:

@@ -21,6 +21,7 @@ import yaml
 
 from harness.analysis import analyse
 from harness.archive import open_run
+from harness.point import ClosedLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,6 +100,17 @@ def test_the_quickstart_ends_within_five_minutes(quickstart: Analysis) -> None:
     assert record.finished_utc - record.created_utc <= timedelta(minutes=5)
 
 
+def test_what_is_sent_and_what_is_in_flight_agree(quickstart: Analysis) -> None:
+    """Little's law within 3 %, of every valid point: no cycle of its users is long beside its windows."""
+    seen = {
+        result.key: (result.concurrency_seen or 0.0) / result.point.load.concurrency
+        for result in quickstart.results
+        if result.valid and isinstance(result.point.load, ClosedLoad)
+    }
+    assert seen
+    assert all(abs(ratio - 1) <= 0.03 for ratio in seen.values()), seen
+
+
 def compared(first: Analysis, second: Analysis) -> tuple[str, float, float]:
     """In words; the share of throughput intervals that overlap; their median full width over the estimate."""
     pairs: list[tuple[Interval, Interval]] = [
@@ -151,15 +163,17 @@ def doubts(result: WorkloadResult, ranked: RankedConfiguration) -> bool:
 
 
 def unlike(first: Analysis, second: Analysis) -> str:
-    """In what two runs are not the same again, but for their advice, which must be."""
+    """In what two runs are not the same again, but for their advice, which must be; or too little of one is valid."""
     said, overlap, width = compared(first, second)
     found, doubted = differences(first, second)
     assert not found, (found, said)
-    return said if doubted or overlap < 0.90 or width > 0.30 else ""
+    valid = min(np.mean([each.valid for each in run.results]) for run in (first, second))
+    same = not doubted and overlap >= 0.90 and width <= 0.30 and valid >= 0.80
+    return "" if same else f"{valid:.0%} valid; {said}"
 
 
 def test_the_quickstart_twice(quickstart: Analysis, harness: Harness, tmp_path: Path) -> None:
-    """The advice is the same, intervals overlap and are narrow; or so it is with a third run, where intervals differ.
+    """The advice is the same, intervals overlap and are narrow, most points valid; or so it is with a third run.
 
     A neighbour on the same processor slows a virtual machine for minutes, which nothing inside can see: one run
     was so a third slower than the one before it. Of the fifteen pairs of six runs, two had but 32 of 36 that
@@ -167,7 +181,6 @@ def test_the_quickstart_twice(quickstart: Analysis, harness: Harness, tmp_path: 
     """
     models = ROOT / "triton_models"
     again = measured(harness, QUICKSTART, models, tmp_path)
-    assert max(np.mean([each.valid for each in run.results]) for run in (quickstart, again)) >= 0.8
     if apart := unlike(quickstart, again):
         third = measured(harness, QUICKSTART, models, tmp_path)
         pairs = [apart, *(unlike(one, third) for one in (quickstart, again))]
