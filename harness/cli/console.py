@@ -17,8 +17,10 @@ def complain(sentence: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its two largest units: ``1 min 20 s``, ``2 h 05 min``, ``3 days 4 h``."""
+    """A length of time in its two largest units: ``12 s``, ``1 min 20 s``, ``2 h 05 min``, ``3 days 4 h``."""
     minutes, rest_s = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest_s} s"
     if minutes < 60:
         return f"{minutes} min {rest_s:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -90,7 +90,7 @@ def _show_plan(plan: Plan) -> None:
     )
     passes = str(measure.passes)
     if measure.target:
-        aims = ", ".join(f"{name} ±{aim:.0%}" for name, aim in measure.target.items())
+        aims = ", ".join(f"{name} ±{aim * 100:g} %" for name, aim in measure.target.items())
         longest = f", within {duration(measure.max_time_s)}" if measure.max_time_s else ""
         passes += f" to {measure.most_passes} (until {aims}{longest})"
     lengths = sorted({point.load.duration_s or measure.window_s for point in plan.points})

@@ -36,7 +36,7 @@ def plan(root: Path, text: str) -> Plan:
             [
                 "1 server configuration × 1 workload × 1 load level = 1 point",
                 "1 pass of 1 s windows, 1 trial",
-                "about 0 min 12 s",
+                "about 12 s",
             ],
         ),
         (
@@ -47,7 +47,16 @@ def plan(root: Path, text: str) -> Plan:
             [
                 "2 server configurations × 2 workloads × 2 load levels = 8 points",
                 "2 passes of 1 s windows, 16 trials",
-                "about 0 min 39 s",
+                "about 39 s",
+            ],
+        ),
+        (
+            "sweep: {concurrency: 1}\n"
+            "measure: {passes: 2, max_time: 5m, target: {throughput: 0.5%}, sentinels: false}\n",
+            [
+                "1 server configuration × 1 workload × 1 load level = 1 point",
+                "2 to 8 (until throughput ±0.5 %, within 5 min 00 s) passes of 1 s windows, 2 trials",
+                "about 13 s",
             ],
         ),
     ],
@@ -62,6 +71,8 @@ def test_a_plan_counts_in_words(
 @pytest.mark.parametrize(
     ("seconds", "written"),
     [
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
         (79.6, "1 min 20 s"),
         (3599.6, "1 h 00 min"),
         (7500, "2 h 05 min"),
