@@ -42,7 +42,7 @@ def reason(
             f"no configuration qualifies ({ranking[0].why_not})" if ranking else "nothing measured"
         )
     best = winner.best
-    p99 = f", p99 {best.p99_ms.estimate:.3g} ms" if best.p99_ms else ""
+    p99 = f", p99 {_with_bounds(best.p99_ms)} ms" if best.p99_ms else ""
     said = (
         f"{winner.configuration.label} is best: {_rate(best.throughput)} inferences/s"
         f" at {load_label(best)}{p99}"
@@ -118,6 +118,13 @@ def load_label(result: PointResult) -> str:
     if load.kind == "shaped":
         return load.key
     return f"{load.rate:g} requests/s"
+
+
+def _with_bounds(interval: Interval) -> str:
+    said = f"{interval.estimate:.3g}"
+    if math.isfinite(interval.low) and math.isfinite(interval.high):
+        said += f" ({interval.low:.3g} to {interval.high:.3g})"
+    return said
 
 
 def _rate(interval: Interval) -> str:

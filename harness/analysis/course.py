@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.statistics.counts import samples_needed
+from harness.statistics.counts import quantile_is_supported, samples_needed
+from harness.statistics.intervals import Interval
+from harness.statistics.quantiles import quantile_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +40,8 @@ class Slice:
         offered_rps: requests due per second by the shape; of a replay, of the file.
         sent_rps: requests sent per second that got a right answer in the window.
         achieved_rps: right answers per second.
-        p50_ms, p99_ms: response times of the requests that were due in it; NaN with too few of them.
+        p50_ms, p99_ms: response times of the requests that were due in it, with the variation between the passes;
+            NaN with too few of them, and without bounds where there is one pass.
         slowest_ms: the slowest of them; NaN without any.
     """
 
@@ -47,8 +50,8 @@ class Slice:
     offered_rps: float
     sent_rps: float
     achieved_rps: float
-    p50_ms: float
-    p99_ms: float
+    p50_ms: Interval
+    p99_ms: Interval
     slowest_ms: float
 
 
@@ -63,6 +66,7 @@ def course_of(trials: Sequence[TrialMeasures], load: ShapedLoad) -> tuple[Slice,
     if not trials:
         return ()
     done_s = np.concatenate([trial.done_s - _lead_s(trial) for trial in trials])
+    of_pass = np.repeat(np.arange(len(trials)), [len(trial.done_s) for trial in trials])
     response_ms = np.concatenate([trial.latency_ms for trial in trials])
     sent_s = done_s - np.concatenate([trial.service_ms for trial in trials]) / 1e3
     due_s = done_s - response_ms / 1e3
@@ -75,7 +79,9 @@ def course_of(trials: Sequence[TrialMeasures], load: ShapedLoad) -> tuple[Slice,
     due = np.histogram(due_s, edges)[0]
     found = []
     for place, (start, end) in enumerate(pairwise(edges)):
-        inside = response_ms[(due_s >= start) & (due_s < end)]
+        here = (due_s >= start) & (due_s < end)
+        inside = response_ms[here]
+        passes = [inside[of_pass[here] == number] for number in range(len(trials))]
         total_s = (end - start) * len(trials)
         found.append(
             Slice(
@@ -86,8 +92,8 @@ def course_of(trials: Sequence[TrialMeasures], load: ShapedLoad) -> tuple[Slice,
                 else float(due[place] / total_s),
                 sent_rps=float(sent[place] / total_s),
                 achieved_rps=float(achieved[place] / total_s),
-                p50_ms=_quantile(inside, 0.5),
-                p99_ms=_quantile(inside, 0.99),
+                p50_ms=_quantile(passes, 0.5),
+                p99_ms=_quantile(passes, 0.99),
                 slowest_ms=float(inside.max()) if len(inside) else math.nan,
             )
         )
@@ -120,7 +126,6 @@ def _offered(load: ShapedLoad, start_s: float, end_s: float) -> float:
     return float(np.mean(rates))
 
 
-def _quantile(values: Floats, q: float) -> float:
-    if len(values) < samples_needed(q):
-        return math.nan
-    return float(np.quantile(values, q, method="inverted_cdf"))
+def _quantile(passes: Sequence[Floats], q: float) -> Interval:
+    supported = quantile_is_supported(q, sum(map(len, passes)))
+    return quantile_interval(passes, q) if supported else Interval(math.nan)

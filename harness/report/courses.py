@@ -13,6 +13,7 @@ from harness.report.formats import number, tick
 from harness.report.panels import Panel
 from harness.report.style import HEAT, INK, MUTED, PANEL_WIDTH_IN, SERIES, caption, look
 from harness.report.svg import inline_svg
+from harness.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,13 +80,23 @@ def _times(axes: Axes, course: tuple[Slice, ...]) -> None:
     for label, values, colour, style in (
         ("p50", [part.p50_ms for part in course], HEAT[4], "-"),
         ("p99", [part.p99_ms for part in course], HEAT[8], "-"),
-        ("slowest", [part.slowest_ms for part in course], MUTED, ":"),
+        ("slowest", [Interval(part.slowest_ms) for part in course], MUTED, ":"),
     ):
-        if not all(math.isnan(value) for value in values):
-            axes.plot(middle, values, color=colour, linestyle=style, marker=".", label=label)
+        estimates = [value.estimate for value in values]
+        if not all(math.isnan(estimate) for estimate in estimates):
+            axes.plot(middle, estimates, color=colour, linestyle=style, marker=".", label=label)
+            # A side that the passes say nothing about is not drawn.
+            low, high = (
+                np.nan_to_num(bounds, nan=math.nan, posinf=math.nan, neginf=math.nan)
+                for bounds in (
+                    [value.low for value in values],
+                    [value.high for value in values],
+                )
+            )
+            axes.fill_between(middle, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.set_yscale("log")
     slowest = [part.slowest_ms for part in course if not math.isnan(part.slowest_ms)]
-    quickest = [part.p50_ms for part in course if not math.isnan(part.p50_ms)] or slowest
+    quickest = [p50 for part in course if not math.isnan(p50 := part.p50_ms.estimate)] or slowest
     if slowest:
         axes.set_ylim(min(quickest) / 1.5, max(slowest) * 4)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
@@ -111,6 +122,8 @@ def _notes(result: PointResult) -> tuple[str, ...]:
     if arrivals is None:
         return ()
     said = []
+    if result.passes == 1:
+        said.append("Response times are those of one pass, and so without intervals.")
     if arrivals.unsent:
         said.append(f"{number(arrivals.unsent)} requests that were due were never sent.")
     if arrivals.capped:

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.contest import compete
+from harness.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from harness.analysis.results import Analysis, RankedConfiguration, WorkloadResult
     from harness.point import ServerConfiguration
     from harness.records import RunRecord
-    from harness.statistics.intervals import Interval
 
 __all__ = ["SUMMARY_SCHEMA", "summary"]
 
@@ -154,7 +154,11 @@ def _point(result: PointResult) -> dict[str, Any]:
         "service_ms": _times(result.service_mean_ms, result.service_percentiles),
         "arrivals": _arrivals(result),
         "course": [
-            {name: _number(value) for name, value in vars(part).items()} for part in result.course
+            {
+                name: _interval(value) if isinstance(value, Interval) else _number(value)
+                for name, value in vars(part).items()
+            }
+            for part in result.course
         ],
         "client_gap_ms": _number(result.client_gap_ms),
         "concurrency_seen": _number(result.concurrency_seen),
@@ -200,6 +204,7 @@ def _arrivals(result: PointResult) -> dict[str, Any] | None:
     return {
         name: value if isinstance(value, int) else _number(value)
         for name, value in vars(result.arrivals).items()
+        if name != "slip_p99_ms"  # it has no interval
     }
 
 

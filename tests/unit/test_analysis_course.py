@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from harness.analysis import analyse
 from harness.analysis.verdicts import Verdict
 from harness.report import write_report
+from harness.report.summary import summary
 from tests.queueing import Machine
 from tests.runs import write_run
 
@@ -74,6 +76,29 @@ def test_a_shape_that_is_not_answered_is_overloaded(tmp_path: Path) -> None:
     (result,) = analyse(write_run(tmp_path, text)).results
     assert result.verdict is Verdict.UNSTEADY
     assert any("overloaded" in reason for reason in result.reasons)
+
+
+def test_response_times_of_a_slice_carry_the_variation_between_the_passes(tmp_path: Path) -> None:
+    text = SHAPE.format(shape="ramp, from: 400, to: 600, over: 20s")
+    run = write_run(tmp_path / "several", text, machine=Machine(drift=0.1))
+    course = analyse(run).results[0].course
+    known = [p for part in course for p in (part.p50_ms, part.p99_ms) if p.estimate > 0]
+    assert len(known) > len(course)
+    assert all(p.low < p.estimate < p.high for p in known)
+    published = summary(analyse(run))["points"][0]["course"][0]["p50_ms"]
+    assert published["low"] < published["estimate"] < published["high"]
+
+
+def test_response_times_of_one_pass_have_no_bounds_and_the_report_says_so(tmp_path: Path) -> None:
+    text = SHAPE.format(shape="ramp, from: 400, to: 600, over: 20s").replace(
+        "passes: 4", "passes: 1"
+    )
+    run = write_run(tmp_path, text)
+    course = analyse(run).results[0].course
+    assert any(part.p50_ms.estimate > 0 for part in course)
+    assert all(math.isnan(part.p50_ms.low) for part in course)
+    page = write_report(run, analyse(run)).read_text()
+    assert "Response times are those of one pass, and so without intervals." in page
 
 
 def test_a_steady_load_has_no_course(tmp_path: Path) -> None:

@@ -51,8 +51,10 @@ def plan(root: Path, text: str) -> Plan:
             ],
         ),
         (
-            "sweep: {concurrency: 1}\n"
-            "measure: {passes: 2, max_time: 5m, target: {throughput: 0.5%}, sentinels: false}\n",
+            (
+                "sweep: {concurrency: 1}\n"
+                "measure: {passes: 2, max_time: 5m, target: {throughput: 0.5%}, sentinels: false}\n"
+            ),
             [
                 "1 server configuration × 1 workload × 1 load level = 1 point",
                 "2 to 8 (until throughput ±0.5 %, within 5 min 00 s) passes of 1 s windows, 2 trials",
