@@ -102,9 +102,10 @@ class StatisticsWindow(Frozen):
     """The difference of two statistics snapshots of one model.
 
     The edges are the middles of the two calls, CLOCK_MONOTONIC in ns; ``edge_error_ms`` is half of the
-    longer call. Each ``*_ns`` is a sum over ``*_count`` requests (``success``, ``fail``, ``queue``) or
-    inference requests (``compute_*``), as in Triton's statistics extension. ``executed_batches`` maps an
-    executed batch size to its number of executions.
+    longer call. Each ``*_ns`` is a sum over ``*_count`` requests, as in Triton's statistics extension:
+    ``success`` and ``queue`` hold every request that succeeded, ``compute_*`` those of them that the response
+    cache did not answer, ``fail`` all others. ``executed_batches`` maps an executed batch size to its
+    number of executions.
     """
 
     start_ns: int

@@ -54,11 +54,14 @@ class Percentile:
 class Breakdown:
     """Where the mean latency of a request went, in ms; the parts add up to it.
 
+    The server's parts are means over all requests that succeeded. One that the response cache answered
+    computed nothing, so with a cache the compute parts are smaller than an execution takes.
+
     Attributes:
         client_and_network_ms: mean latency as the client saw it less the server's mean request time.
         queue_ms: waiting in Triton's queue for an instance or for a batch.
         compute_input_ms, compute_infer_ms, compute_output_ms: as Triton's statistics extension has them.
-        server_other_ms: the rest of the server's request time.
+        server_other_ms: the rest of the server's request time, such as looking into the response cache.
         waiting_to_send_ms: from the scheduled to the actual send; 0 in a closed loop.
     """
 
