@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.analysis.bookkeeping import count_disagreement
+from harness.analysis.broken import lasting, repetitions
 from harness.analysis.generator import beyond_proof, concurrency_findings, generator_findings
 from harness.analysis.steadiness import sample_findings, steadiness_findings
 from harness.analysis.verdicts import Verdict, percent
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from harness.analysis.point_result import PointResult
     from harness.analysis.trial import TrialMeasures
     from harness.analysis.verdicts import Finding
-    from harness.records import Calibration
+    from harness.records import Calibration, TrialRecord
     from harness.scenario import Measure, Slo
 
 __all__ = ["judge"]
@@ -57,7 +58,13 @@ def judge(
             point, since a note of the run says it once.
     """
     whole = [trial for trial in trials if trial.whole]
-    findings = [*_broken(trials), *_answers(result, slo), *_effectiveness(trials)]
+    records = [trial.record for trial in trials]
+    broken = lasting(records)
+    findings = [
+        *_broken(broken, len(trials)),
+        *_answers(result, slo),
+        *_effectiveness([*(trial.record for trial in whole), *broken]),
+    ]
     if result.requests:
         findings += [
             *_counts(whole),
@@ -73,15 +80,18 @@ def judge(
     severity = list(Verdict)
     findings.sort(key=lambda finding: severity.index(finding[0]))
     verdict = findings[0][0] if findings else Verdict.VALID
-    notes = (*_missed_targets(result, measure), *beyond_proof(result, whole, calibration))
+    notes = (
+        *repetitions(records),
+        *_missed_targets(result, measure),
+        *beyond_proof(result, whole, calibration),
+    )
     return verdict, (*(reason for _, reason in findings), *notes)
 
 
-def _broken(trials: Sequence[TrialMeasures]) -> Iterator[Finding]:
-    broken = [trial for trial in trials if not trial.whole]
-    why = Counter(trial.record.failure or "it has no window" for trial in broken)
+def _broken(broken: Sequence[TrialRecord], measured: int) -> Iterator[Finding]:
+    why = Counter(trial.failure or "it has no window" for trial in broken)
     for reason, count in why.most_common():
-        yield Verdict.TRIAL_FAILED, f"{count} of {len(trials)} trials failed: {reason.rstrip('.')}"
+        yield Verdict.TRIAL_FAILED, f"{count} of {measured} trials failed: {reason.rstrip('.')}"
 
 
 def _answers(result: PointResult, slo: Slo) -> Iterator[Finding]:
@@ -100,8 +110,8 @@ def _answers(result: PointResult, slo: Slo) -> Iterator[Finding]:
         yield Verdict.ERRORS, f"{share} of the requests failed{allowed}: {kinds}"
 
 
-def _effectiveness(trials: Sequence[TrialMeasures]) -> Iterator[Finding]:
-    differences = dict.fromkeys(d for trial in trials for d in trial.record.differences)
+def _effectiveness(trials: Sequence[TrialRecord]) -> Iterator[Finding]:
+    differences = dict.fromkeys(d for trial in trials for d in trial.differences)
     for difference in differences:
         yield Verdict.NOT_EFFECTIVE, f"the server did not take the configuration: {difference}"
 

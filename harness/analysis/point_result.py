@@ -136,7 +136,8 @@ class PointResult:
         course: how a load with a shape went over time; empty of any other.
         serial_correlation: of the batches where there is one long window; NaN with several passes.
         verdict: what to think of the point, the worst finding first.
-        reasons: in words, the worst first; a valid point may have one too, such as a missed target.
+        reasons: in words, the worst first; a valid point may have one too, such as a missed target
+            or a trial that broke and was repeated.
     """
 
     point: Point

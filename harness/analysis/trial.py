@@ -92,7 +92,7 @@ class TrialMeasures:
     @property
     def whole(self) -> bool:
         """Whether the trial has a whole window, so that its numbers count."""
-        return self.window_s > 0 and self.record.failure is None
+        return self.record.whole
 
     @property
     def throughput(self) -> float:
