@@ -34,6 +34,8 @@ SLOW_EDGE_MS = 5.0
 
 # What the system itself uses without disturbing anything.
 OTHERS_ALWAYS_FINE_CORES = 0.3
+# Of what was noted of the server this much is said of a point; trials.csv has all of it.
+MOST_NOTES = 3
 # What other processes may be the cause of, the worst first.
 DISTURBANCES = (Verdict.COUNTS_DISAGREE, Verdict.GENERATOR_BOUND, Verdict.UNSTEADY)
 
@@ -82,6 +84,7 @@ def judge(
     verdict = findings[0][0] if findings else Verdict.VALID
     notes = (
         *repetitions(records),
+        *_noted(whole),
         *_missed_targets(result, measure),
         *beyond_proof(result, whole, calibration),
     )
@@ -154,6 +157,18 @@ def _interference(result: PointResult, found: Sequence[Verdict]) -> Iterator[Fin
     cores = result.other_cpu_cores
     if disturbed and cores is not None and cores > OTHERS_ALWAYS_FINE_CORES:
         yield disturbed[0], f"other processes of this machine used {cores:.1f} cores meanwhile"
+
+
+def _noted(whole: Sequence[TrialMeasures]) -> Iterator[str]:
+    """What was noted of the server while windows that count were measured."""
+    notes = [
+        f"pass {trial.record.pass_index + 1}: {note}"
+        for trial in whole
+        for note in trial.record.notes
+    ]
+    yield from notes[:MOST_NOTES]
+    if len(notes) > MOST_NOTES:
+        yield f"{len(notes)} such notes in all, see trials.csv"
 
 
 def _missed_targets(result: PointResult, measure: Measure) -> Iterator[str]:

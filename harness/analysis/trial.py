@@ -254,4 +254,6 @@ def trial_row(trial: TrialMeasures) -> dict[str, object]:
         "statistics_edge_ms": record.statistics.edge_error_ms if record.statistics else None,
         "warmup": record.warmup_reason,
         "failure": record.failure or "",
+        "notes": "; ".join(record.notes),
+        "reconnects": health.reconnects if health else None,
     }

@@ -262,6 +262,15 @@ def test_a_point_that_never_had_a_window_has_only_that_verdict(tmp_path: Path) -
     assert point.passes == 0
 
 
+def test_what_was_noted_of_the_server_is_said_and_no_doubt(tmp_path: Path) -> None:
+    silent = "the server did not answer for 2.9 s"
+    point = judged(tmp_path, record(1, notes=(silent,)))
+    assert (point.verdict, point.reasons) == (Verdict.VALID, (f"pass 2: {silent}",))
+    point = judged(tmp_path, record(notes=(silent,)))
+    assert point.reasons[:3] == tuple(f"pass {number}: {silent}" for number in (1, 2, 3))
+    assert point.reasons[3:] == ("4 such notes in all, see trials.csv",)
+
+
 def attempt_at(next_pass: int, **changes: object) -> Callable[[Measured], Measured]:
     """Makes the trial before that pass a broken first attempt at it."""
     return record(next_pass - 1, pass_index=next_pass, window_end_ns=None, **changes)
