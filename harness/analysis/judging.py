@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 from harness.analysis.bookkeeping import count_disagreement
 from harness.analysis.broken import lasting, repetitions
-from harness.analysis.generator import beyond_proof, concurrency_findings, generator_findings
+from harness.analysis.generator import (
+    beyond_proof,
+    concurrency_findings,
+    generator_findings,
+    near_ceiling,
+)
 from harness.analysis.steadiness import sample_findings, steadiness_findings
 from harness.analysis.verdicts import Verdict, percent
 from harness.records import OUTCOME_LABELS, Outcome
@@ -87,6 +92,7 @@ def judge(
         *_noted(whole),
         *_missed_targets(result, measure),
         *beyond_proof(result, whole, calibration),
+        *near_ceiling(result),
     )
     return verdict, (*(reason for _, reason in findings), *notes)
 
