@@ -28,6 +28,7 @@ from harness.repository.exported import ExportedModel, open_model
 from harness.repository.probes import PROBE
 from harness.servers.remote.former import kept
 from harness.statistics.counts import quantile_is_supported
+from harness.statistics.quantiles import quantile
 from harness.sweep import Seen, estimate_s, schedule, sweep_points
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ def _progress(measured: Measured, done: int, planned: int, started: float) -> Pr
     right = _right_answers(measured)
     throughput = float(right["batch"].sum()) / record.window_s if record.window_s else float("nan")
     supported = quantile_is_supported(0.99, len(right))
-    p99_ms = float(np.percentile(_latency_ms(right), 99)) if supported else float("nan")
+    p99_ms = quantile(_latency_ms(right), 0.99) if supported else float("nan")
     elapsed_s = time.monotonic() - started
     remaining_s = elapsed_s / done * max(planned - done, 0)
     return Progress(done, max(planned, done), elapsed_s, remaining_s, record, throughput, p99_ms)

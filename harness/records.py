@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAST_IN_FLIGHT",
+    "LOG_ENDS",
     "METRIC_COLUMNS",
     "OUTCOME_LABELS",
     "SAMPLE_COLUMNS",
@@ -37,6 +38,9 @@ __all__ = [
 
 # Of N users this share must have been in flight at the server for the concurrency to be real.
 LEAST_IN_FLIGHT = 0.95
+
+# In a trial's failure, what stands between the cause and the last lines of the server's log.
+LOG_ENDS = "its log ends:"
 
 # History (a change that an older reader would misread raises it):
 #   1: the first.
@@ -102,9 +106,10 @@ class StatisticsWindow(Frozen):
     """The difference of two statistics snapshots of one model.
 
     The edges are the middles of the two calls, CLOCK_MONOTONIC in ns; ``edge_error_ms`` is half of the
-    longer call. Each ``*_ns`` is a sum over ``*_count`` requests (``success``, ``fail``, ``queue``) or
-    inference requests (``compute_*``), as in Triton's statistics extension. ``executed_batches`` maps an
-    executed batch size to its number of executions.
+    longer call. Each ``*_ns`` is a sum over ``*_count`` requests, as in Triton's statistics extension:
+    ``success`` and ``queue`` hold every request that succeeded, ``compute_*`` those of them that the response
+    cache did not answer, ``fail`` all others. ``executed_batches`` maps an executed batch size to its
+    number of executions.
     """
 
     start_ns: int
@@ -192,6 +197,11 @@ class TrialRecord(Frozen):
         if self.window_start_ns is None or self.window_end_ns is None:
             return 0.0
         return (self.window_end_ns - self.window_start_ns) / 1e9
+
+    @property
+    def whole(self) -> bool:
+        """Whether the trial has a whole window, so that its numbers count."""
+        return self.window_s > 0 and self.failure is None
 
 
 def any_point(trials: Iterable[TrialRecord]) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.analysis.verdicts import Finding
     from harness.records import Calibration
 
-__all__ = ["beyond_proof", "concurrency_findings", "generator_findings"]
+__all__ = ["beyond_proof", "concurrency_findings", "generator_findings", "near_ceiling"]
 
 # One event loop runs on one core. Above this it has no room left, and what is measured is its own speed
 # (Model Analyzer's 80 % counts all threads of perf_analyzer; a single loop is honest a little longer).
@@ -37,6 +37,11 @@ MOST_GAP_OF_CYCLE = 0.2
 
 # An open load that lacks more than this share of its requests is another load.
 MOST_NOT_SENT = 0.02
+
+# The ceiling was measured against a model that answers at once, on the same server and cores. A point that is this
+# near to it says little of its model. That is no doubt about its figures: client, protocol and the server's own
+# front share that ceiling, and the generator's own part is judged by its CPU.
+MOST_OF_CEILING = 0.8
 
 
 def generator_findings(result: PointResult, whole: Sequence[TrialMeasures]) -> Iterator[Finding]:
@@ -79,6 +84,16 @@ def beyond_proof(
     if row is not None and row.proved and users > row.users:
         yield (
             f"{users} requests were in flight at once, and only {row.users} were proved to be before the run"
+        )
+
+
+def near_ceiling(result: PointResult) -> Iterator[str]:
+    """Whether the point comes close to what was reached without a model; that alone is no doubt."""
+    share = result.ceiling_share
+    if share is not None and share > MOST_OF_CEILING:
+        yield (
+            f"it reached {percent(share)} of what the load generator reached against a model that answers at once,"
+            " so client and protocol may be what was measured, and not the model"
         )
 
 

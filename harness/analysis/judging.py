@@ -12,7 +12,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.analysis.bookkeeping import count_disagreement
-from harness.analysis.generator import beyond_proof, concurrency_findings, generator_findings
+from harness.analysis.broken import lasting, repetitions
+from harness.analysis.generator import (
+    beyond_proof,
+    concurrency_findings,
+    generator_findings,
+    near_ceiling,
+)
 from harness.analysis.steadiness import sample_findings, steadiness_findings
 from harness.analysis.verdicts import Verdict, percent
 from harness.records import OUTCOME_LABELS, Outcome
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     from harness.analysis.point_result import PointResult
     from harness.analysis.trial import TrialMeasures
     from harness.analysis.verdicts import Finding
-    from harness.records import Calibration
+    from harness.records import Calibration, TrialRecord
     from harness.scenario import Measure, Slo
 
 __all__ = ["judge"]
@@ -33,6 +39,8 @@ SLOW_EDGE_MS = 5.0
 
 # What the system itself uses without disturbing anything.
 OTHERS_ALWAYS_FINE_CORES = 0.3
+# Of what was noted of the server this much is said of a point; trials.csv has all of it.
+MOST_NOTES = 3
 # What other processes may be the cause of, the worst first.
 DISTURBANCES = (Verdict.COUNTS_DISAGREE, Verdict.GENERATOR_BOUND, Verdict.UNSTEADY)
 
@@ -57,7 +65,13 @@ def judge(
             point, since a note of the run says it once.
     """
     whole = [trial for trial in trials if trial.whole]
-    findings = [*_broken(trials), *_answers(result, slo), *_effectiveness(trials)]
+    records = [trial.record for trial in trials]
+    broken = lasting(records)
+    findings = [
+        *_broken(broken, len(trials)),
+        *_answers(result, slo),
+        *_effectiveness([*(trial.record for trial in whole), *broken]),
+    ]
     if result.requests:
         findings += [
             *_counts(whole),
@@ -73,15 +87,20 @@ def judge(
     severity = list(Verdict)
     findings.sort(key=lambda finding: severity.index(finding[0]))
     verdict = findings[0][0] if findings else Verdict.VALID
-    notes = (*_missed_targets(result, measure), *beyond_proof(result, whole, calibration))
+    notes = (
+        *repetitions(records),
+        *_noted(whole),
+        *_missed_targets(result, measure),
+        *beyond_proof(result, whole, calibration),
+        *near_ceiling(result),
+    )
     return verdict, (*(reason for _, reason in findings), *notes)
 
 
-def _broken(trials: Sequence[TrialMeasures]) -> Iterator[Finding]:
-    broken = [trial for trial in trials if not trial.whole]
-    why = Counter(trial.record.failure or "it has no window" for trial in broken)
+def _broken(broken: Sequence[TrialRecord], measured: int) -> Iterator[Finding]:
+    why = Counter(trial.failure or "it has no window" for trial in broken)
     for reason, count in why.most_common():
-        yield Verdict.TRIAL_FAILED, f"{count} of {len(trials)} trials failed: {reason.rstrip('.')}"
+        yield Verdict.TRIAL_FAILED, f"{count} of {measured} trials failed: {reason.rstrip('.')}"
 
 
 def _answers(result: PointResult, slo: Slo) -> Iterator[Finding]:
@@ -100,8 +119,8 @@ def _answers(result: PointResult, slo: Slo) -> Iterator[Finding]:
         yield Verdict.ERRORS, f"{share} of the requests failed{allowed}: {kinds}"
 
 
-def _effectiveness(trials: Sequence[TrialMeasures]) -> Iterator[Finding]:
-    differences = dict.fromkeys(d for trial in trials for d in trial.record.differences)
+def _effectiveness(trials: Sequence[TrialRecord]) -> Iterator[Finding]:
+    differences = dict.fromkeys(d for trial in trials for d in trial.differences)
     for difference in differences:
         yield Verdict.NOT_EFFECTIVE, f"the server did not take the configuration: {difference}"
 
@@ -144,6 +163,18 @@ def _interference(result: PointResult, found: Sequence[Verdict]) -> Iterator[Fin
     cores = result.other_cpu_cores
     if disturbed and cores is not None and cores > OTHERS_ALWAYS_FINE_CORES:
         yield disturbed[0], f"other processes of this machine used {cores:.1f} cores meanwhile"
+
+
+def _noted(whole: Sequence[TrialMeasures]) -> Iterator[str]:
+    """What was noted of the server while windows that count were measured."""
+    notes = [
+        f"pass {trial.record.pass_index + 1}: {note}"
+        for trial in whole
+        for note in trial.record.notes
+    ]
+    yield from notes[:MOST_NOTES]
+    if len(notes) > MOST_NOTES:
+        yield f"{len(notes)} such notes in all, see trials.csv"
 
 
 def _missed_targets(result: PointResult, measure: Measure) -> Iterator[str]:

@@ -54,11 +54,14 @@ class Percentile:
 class Breakdown:
     """Where the mean latency of a request went, in ms; the parts add up to it.
 
+    The server's parts are means over all requests that succeeded. One that the response cache answered
+    computed nothing, so with a cache the compute parts are smaller than an execution takes.
+
     Attributes:
         client_and_network_ms: mean latency as the client saw it less the server's mean request time.
         queue_ms: waiting in Triton's queue for an instance or for a batch.
         compute_input_ms, compute_infer_ms, compute_output_ms: as Triton's statistics extension has them.
-        server_other_ms: the rest of the server's request time.
+        server_other_ms: the rest of the server's request time, such as looking into the response cache.
         waiting_to_send_ms: from the scheduled to the actual send; 0 in a closed loop.
     """
 
@@ -133,7 +136,8 @@ class PointResult:
         course: how a load with a shape went over time; empty of any other.
         serial_correlation: of the batches where there is one long window; NaN with several passes.
         verdict: what to think of the point, the worst finding first.
-        reasons: in words, the worst first; a valid point may have one too, such as a missed target.
+        reasons: in words, the worst first; a valid point may have one too, such as a missed target
+            or a trial that broke and was repeated.
     """
 
     point: Point

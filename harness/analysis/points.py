@@ -169,15 +169,20 @@ def _with_statistics(result: PointResult, windows: Sequence[StatisticsWindow]) -
 
 
 def _breakdown(windows: Sequence[StatisticsWindow], result: PointResult) -> Breakdown | None:
+    """Each part over all requests that succeeded: only so do the parts add up to the mean request.
+
+    Answers of the response cache are in the sums of ``success`` and ``queue``, and computed nothing; what
+    failed is in none of these sums (Triton's ``infer_stats.cc``).
+    """
+    requests = sum(window.success_count for window in windows)
+    service_ms = result.service_mean_ms.estimate
+    if not requests or math.isnan(service_ms):
+        return None
+
     def mean_ms(part: str) -> float:
-        count = sum(getattr(window, f"{part}_count") for window in windows)
-        total_ns = sum(getattr(window, f"{part}_ns") for window in windows)
-        return float(total_ns / count / 1e6) if count else 0.0
+        return float(sum(getattr(window, f"{part}_ns") for window in windows) / requests / 1e6)
 
     request_ms = mean_ms("success")
-    service_ms = result.service_mean_ms.estimate
-    if not request_ms or math.isnan(service_ms):
-        return None
     queue_ms, input_ms = mean_ms("queue"), mean_ms("compute_input")
     infer_ms, output_ms = mean_ms("compute_infer"), mean_ms("compute_output")
     return Breakdown(

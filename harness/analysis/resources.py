@@ -71,19 +71,23 @@ def resources_of(run: RunDirectory, records: Sequence[TrialRecord]) -> Resources
     Raises:
         UsageError: a trial's file is unreadable.
     """
-    if not records:
+    first = _first_span(run, records)
+    last = _first_span(run, records[::-1])
+    if first is None or last is None:
         return None
-    spans = [_span(run.telemetry(record.index)) for record in (records[0], records[-1])]
-    known = [span for span in spans if span is not None]
-    if not known:
-        return None
-    start_ns, end_ns = known[0][0], known[-1][1]
+    start_ns, end_ns = first[0], last[1]
     if end_ns <= start_ns:
         return None
     parts = _Parts(start_ns, end_ns)
     for record in records:
         parts.add(run.telemetry(record.index))
     return parts.resources()
+
+
+def _first_span(run: RunDirectory, records: Sequence[TrialRecord]) -> tuple[int, int] | None:
+    """The span of the first trial that has readings: a trial that broke early may have none."""
+    spans = (_span(run.telemetry(record.index)) for record in records)
+    return next((span for span in spans if span is not None), None)
 
 
 def _span(telemetry: pa.Table) -> tuple[int, int] | None:

@@ -126,9 +126,11 @@ class Drift:
 
     @property
     def spread(self) -> float:
-        """The largest over the smallest, less one; 0 of fewer than two."""
-        if len(self.throughput) < 2 or min(self.throughput) <= 0:
+        """The largest over the smallest, less one; 0 of fewer than two, infinite where one gave nothing."""
+        if len(self.throughput) < 2:
             return 0.0
+        if min(self.throughput) <= 0:
+            return math.inf
         return max(self.throughput) / min(self.throughput) - 1
 
 

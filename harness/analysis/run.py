@@ -65,7 +65,7 @@ def analyse(run: RunDirectory) -> Analysis:
         trials=trial_table(trials),
         workloads=workloads,
         drift=drift,
-        verdict=judge_run(record, results, workloads, drift, len(records)),
+        verdict=judge_run(record, slo, trials, results, workloads, drift),
         resources=resources_of(run, records),
     )
 

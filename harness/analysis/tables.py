@@ -36,7 +36,7 @@ WHOLE_NUMBERS = (
     *("max_queue_delay_us", "concurrency", "server_requests", "server_rss_bytes"),
     *("unsent_requests", "late_requests"),
 )
-WHOLE_NUMBERS_OF_TRIALS = ("server_requests", "due", "sent", "unsent", "late")
+WHOLE_NUMBERS_OF_TRIALS = ("server_requests", "due", "sent", "unsent", "late", "reconnects")
 # Failures with columns of their own; a wrong answer is counted in one of the columns above.
 FAILURES = [kind for kind in Outcome if kind not in {Outcome.OK, Outcome.WRONG_ANSWER}]
 

@@ -92,7 +92,7 @@ class TrialMeasures:
     @property
     def whole(self) -> bool:
         """Whether the trial has a whole window, so that its numbers count."""
-        return self.window_s > 0 and self.record.failure is None
+        return self.record.whole
 
     @property
     def throughput(self) -> float:
@@ -254,4 +254,6 @@ def trial_row(trial: TrialMeasures) -> dict[str, object]:
         "statistics_edge_ms": record.statistics.edge_error_ms if record.statistics else None,
         "warmup": record.warmup_reason,
         "failure": record.failure or "",
+        "notes": "; ".join(record.notes),
+        "reconnects": health.reconnects if health else None,
     }

@@ -41,8 +41,8 @@ def usage(telemetry: pa.Table, roles: Collection[str], start_ns: int, end_ns: in
     """What the processes of some roles used within a window; ``None`` without enough readings.
 
     The cumulative CPU time of each process is interpolated at the window's edges. A process that appears
-    within the window had used none before; of one that ends in it the last reading counts. Where reading
-    began within the window, so does what is said: those that are read first were there before.
+    within the window had used none before, one that appears after it counts for nothing; of one that ends in
+    it the last reading counts. Where reading began within the window, so does what is said: those that are read first were there before.
 
     Args:
         telemetry: columns ``records.TELEMETRY_COLUMNS``.
@@ -71,6 +71,8 @@ def usage(telemetry: pa.Table, roles: Collection[str], start_ns: int, end_ns: in
         own = pid == process
         order = np.argsort(time_ns[own], kind="stable")
         moments, total_s = time_ns[own][order], cpu_s[own][order]
+        if moments[0] > end:
+            continue  # nothing is known of it within the window
         before = 0.0 if moments[0] > begin else total_s[0]
         used_s += float(
             np.interp(end, moments, total_s) - np.interp(begin, moments, total_s, left=before)

@@ -42,7 +42,7 @@ class RunVerdict:
     Attributes:
         text: the verdict in words: ``valid``, or what is the matter first of all.
         valid: whether the run's answers can be relied on.
-        exit_code: 0, or 4 where answers were wrong or no point is valid.
+        exit_code: 0, or 4 where answers were wrong (those to sentinels too) or no point is valid.
         reasons: in words, the worst first; what is worth knowing of a valid run too.
     """
 

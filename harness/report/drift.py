@@ -31,7 +31,7 @@ def drift_panel(analysis: Analysis, sheet: StyleSheet) -> Panel | None:
             axes.annotate(
                 number(y), (x, y), xytext=(0, 8), textcoords="offset points", ha="center", color=INK
             )
-        axes.set_ylim(0, max(drift.throughput) * 1.35)
+        axes.set_ylim(0, max(drift.throughput) * 1.35 or 1)
         axes.set_xlim(min(minutes) - _room(minutes), max(minutes) + _room(minutes))
         axes.axhline(0, color=LINE, linewidth=0.8)
         axes.locator_params(axis="y", nbins=4)

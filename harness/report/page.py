@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.analysis.broken import repetitions
 from harness.report.answers import answers, recommended
 from harness.report.breakdown import part_names
 from harness.report.cast import cast_of
@@ -125,6 +126,7 @@ def _head(analysis: Analysis) -> dict[str, Any]:
             f"{number(valid)} of {number(len(results))} points are valid; doubtful: "
             + ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
         )
+    counted += "".join(f" {said}." for said in repetitions(analysis.trial_records))
     server = " ".join(
         str(record.server[key]) for key in ("kind", "version") if record.server.get(key)
     )

@@ -65,7 +65,8 @@ def _cache(analysis: Analysis) -> str:
         return "The server’s response cache was on; it answered no request of a window."
     return (
         f"The server’s response cache was on and gave {percent(hits / asked)} of the answers within the"
-        " windows without running the model: these figures are the cache’s as much as the model’s."
+        " windows without running the model: these figures are the cache’s as much as the model’s, and in the"
+        " mean times of computing such an answer counts as 0."
     )
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from harness.records import LOG_ENDS
 from harness.servers.health import FROZEN_S, Health
 from harness.servers.triton import last_lines
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 INTERVAL_S = 0.2
-LOG_ENDS = "its log ends:"
 CLOSE_S = FROZEN_S + 2  # a look may be under way
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -71,7 +72,24 @@ def see_it_through(
     assert (again.point, again.pass_index) == (broken[0].point, broken[0].pass_index)
     assert again.failure is None
     assert [trial.pass_index for trial in trials if not trial.failure] == [0, 1, 2]
+    assert_said(next(command.reports.glob("*/summary.json")), broken[0].point.key, cause)
     command.assert_gone()
+
+
+def assert_said(summary: Path, struck: str, cause: str) -> None:
+    """A trial that was repeated is no doubt about its point; that something broke is said, with the cause.
+
+    Other doubts are allowed: the machine may be too busy for steady passes.
+    """
+    told = json.loads(summary.read_text())
+    (point,) = (each for each in told["points"] if each["point"] == struck)
+    assert point["verdict"] != "trial failed", point
+    for reasons in (point["reasons"], told["verdict"]["reasons"]):
+        (said,) = (reason for reason in reasons if "broke and was repeated" in reason)
+        assert said.startswith("1 trial broke and was repeated: ")
+        assert cause.strip() in said
+        assert "log ends" not in said
+        assert "\n" not in said
 
 
 def kill(pid: int) -> None:

@@ -57,7 +57,7 @@ def statistics(**changes: object) -> Callable[[Measured], Measured]:
     return alter
 
 
-def record(pass_index: int | None = None, **changes: object) -> Callable[[Measured], Measured]:
+def record(pass_index: int | None = None, /, **changes: object) -> Callable[[Measured], Measured]:
     def alter(measured: Measured) -> Measured:
         if pass_index is not None and measured.record.pass_index != pass_index:
             return measured
@@ -260,6 +260,47 @@ def test_a_point_that_never_had_a_window_has_only_that_verdict(tmp_path: Path) -
     assert point.verdict is Verdict.TRIAL_FAILED
     assert point.reasons == ("4 of 4 trials failed: the server would not load it",)
     assert point.passes == 0
+
+
+def test_what_was_noted_of_the_server_is_said_and_no_doubt(tmp_path: Path) -> None:
+    silent = "the server did not answer for 2.9 s"
+    point = judged(tmp_path, record(1, notes=(silent,)))
+    assert (point.verdict, point.reasons) == (Verdict.VALID, (f"pass 2: {silent}",))
+    point = judged(tmp_path, record(notes=(silent,)))
+    assert point.reasons[:3] == tuple(f"pass {number}: {silent}" for number in (1, 2, 3))
+    assert point.reasons[3:] == ("4 such notes in all, see trials.csv",)
+
+
+def attempt_at(next_pass: int, **changes: object) -> Callable[[Measured], Measured]:
+    """Makes the trial before that pass a broken first attempt at it."""
+    return record(next_pass - 1, pass_index=next_pass, window_end_ns=None, **changes)
+
+
+def test_a_trial_that_was_repeated_with_success_is_a_note_and_no_doubt(tmp_path: Path) -> None:
+    text = SCENARIO.replace("passes: 4", "passes: 5, sentinels: false")
+    failure = "the server was ended by SIGKILL; its log ends:\nI1126 12:00:00.1 loading\nand more"
+    alter = attempt_at(2, failure=failure, differences=("the batcher is on",))
+    analysis = analyse(write_run(tmp_path, text, alter=alter))
+    (point,) = analysis.results
+    said = "1 trial broke and was repeated: the server was ended by SIGKILL"
+    assert (point.verdict, point.reasons) == (Verdict.VALID, (said,))
+    assert (point.passes, len(point.trials)) == (4, 5)
+    assert analysis.workloads[0].winner is not None
+    assert analysis.verdict.valid
+    assert analysis.exit_code == 0
+    assert analysis.verdict.reasons == (said,)
+
+
+def test_a_repetition_that_broke_too_is_made_good_by_no_other_pass(tmp_path: Path) -> None:
+    def alter(measured: Measured) -> Measured:
+        return record(2, failure="it died", window_end_ns=None)(
+            attempt_at(2, failure="it died")(measured)
+        )
+
+    text = SCENARIO.replace("passes: 4", "passes: 5, sentinels: false")
+    point = judged(tmp_path, alter, text)
+    assert point.verdict is Verdict.TRIAL_FAILED
+    assert point.reasons == ("2 of 5 trials failed: it died",)
 
 
 @pytest.mark.parametrize(

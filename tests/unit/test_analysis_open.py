@@ -247,6 +247,28 @@ def test_a_point_is_held_against_the_generators_ceiling(tmp_path: Path) -> None:
         assert point.ceiling_share == (share if share is None else pytest.approx(share, rel=0.1))
 
 
+@pytest.mark.parametrize(("ceiling_rps", "near"), [(1.5, False), (1.1, True)])
+def test_a_point_close_to_the_ceiling_says_so_and_is_not_in_doubt(
+    tmp_path: Path, ceiling_rps: float, near: bool
+) -> None:
+    """The ceiling is so many times what the point reached."""
+    run = write_run(tmp_path, CLOSED)
+    before = only(analyse(run))
+    row = CalibrationRow(
+        protocol="http", batch_size=1, ceiling_users=16, client_cpu_ms=0.1, null_ms_p50=0.4, own_ms=0.2,
+        ceiling_rps=ceiling_rps * before.requests / before.window_s, sleep_ms=20, sleep_excess_ms=0.3,
+        sleep_sd_ms=0.1, users=4, in_flight=3.99,
+    )  # fmt: skip
+    calibration = Calibration(clock_resolution_ns=1, rows=(row,))
+    run.write_record(run.record().model_copy(update={"calibration": calibration}))
+    point = only(analyse(run))
+    assert point.verdict is Verdict.VALID
+    said = (
+        "it reached 91 % of what the load generator reached against a model that answers at once,"
+    )
+    assert [reason.startswith(said) for reason in point.reasons] == [True] * near
+
+
 @pytest.mark.parametrize(
     ("in_flight", "users", "doubted"), [(9.9, 16, True), (9.9, 64, True), (15.3, 16, False)]
 )

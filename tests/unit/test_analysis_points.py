@@ -95,6 +95,38 @@ def test_the_breakdown_says_where_the_time_went(analysis: Analysis) -> None:
     assert parts.queue_ms == pytest.approx(14.7 * execution_ms, rel=0.05)
 
 
+def test_what_the_cache_answered_computed_nothing(tmp_path: Path) -> None:
+    """Triton counts hits in ``success`` and ``queue`` only; of ten requests, nine were hits."""
+    text = SCENARIO.replace("[1, 16]", "[1]").replace("[1, 8]", "[1]")
+
+    def cached(measured: Measured) -> Measured:
+        seen = measured.record.statistics
+        assert seen is not None
+        misses = seen.success_count // 10
+        compute = {
+            f"compute_{part}_{unit}": getattr(seen, f"compute_{part}_{unit}")
+            * misses
+            // seen.success_count
+            for part in ("input", "infer", "output")
+            for unit in ("count", "ns")
+        }
+        compute_ns = sum(compute[f"compute_{part}_ns"] for part in ("input", "infer", "output"))
+        update = compute | {
+            "success_ns": seen.queue_ns + compute_ns + 20_000 * seen.success_count,
+            "cache_hit_count": seen.success_count - misses,
+            "cache_miss_count": misses,
+        }
+        return with_record(measured, statistics=seen.model_copy(update=update))
+
+    for point in analyse(write_run(tmp_path, text, machine=EXACT, alter=cached)).results:
+        parts = point.breakdown
+        assert parts is not None
+        assert parts.compute_infer_ms == pytest.approx(0.09 * EXACT.execution_ms(1), rel=0.02)
+        assert parts.server_other_ms == pytest.approx(0.02)
+        total = sum(getattr(parts, part.name) for part in fields(parts))
+        assert total == pytest.approx(point.latency_mean_ms.estimate)
+
+
 def test_executed_batches_are_the_servers(analysis: Analysis) -> None:
     alone = result(analysis, "cnn-i1-nodyn-http-b8-c16")
     assert set(alone.executed_batches) == {8}

@@ -79,6 +79,14 @@ def test_cores_and_memory_are_those_of_every_role_from_the_first_trial_to_the_la
         assert seen.memory_bytes[role] == pytest.approx(np.full(59, memory * MIB), rel=1e-6)
 
 
+def test_trials_without_readings_at_the_ends_leave_the_whole_time(tmp_path: Path) -> None:
+    seen = resources(tmp_path, [], steady(0, 20), steady(20, 40), [])
+    assert seen is not None
+    assert len(seen.minutes) == 39
+    assert seen.minutes[-1] == pytest.approx(40 / 60, abs=0.02)
+    assert seen.cores["server"] == pytest.approx(np.full(39, 0.5), rel=1e-6)
+
+
 def test_a_server_that_grows_is_seen_to_grow(tmp_path: Path) -> None:
     seen = resources(tmp_path, steady(0, 50, MIB), steady(50, 100, MIB))
     assert seen is not None

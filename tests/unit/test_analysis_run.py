@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from harness.analysis import analyse
 from harness.archive import RunDirectory
 from harness.errors import UsageError
 from harness.records import Outcome
+from harness.report.drift import drift_panel
+from harness.report.svg import StyleSheet
 from tests.queueing import Machine
 from tests.runs import with_outcome, with_record, write_run
 
@@ -115,6 +118,77 @@ def test_sentinels_show_the_machines_drift(tmp_path: Path, last: float, valid: b
     if not valid:
         assert analysis.drift.spread == pytest.approx(1 / last - 1, rel=0.05)
         assert analysis.verdict.text.startswith("the machine drifted: cnn-i1-nodyn-http-b1-c8 gave")
+
+
+def sentinels(change: Callable[[Measured], Measured]) -> Callable[[Measured], Measured]:
+    return lambda measured: change(measured) if measured.record.role == "sentinel" else measured
+
+
+def test_wrong_answers_of_sentinels_end_with_4(tmp_path: Path) -> None:
+    wrong = sentinels(lambda m: with_outcome(m, Outcome.WRONG_ANSWER, 0.02))
+    analysis = analyse(write_run(tmp_path, SMALL, alter=wrong))
+    assert analysis.exit_code == 4
+    assert not analysis.verdict.valid
+    assert all(result.valid for result in analysis.results)
+    assert analysis.verdict.text.endswith(
+        " wrong answers to the sentinel trials of cnn-i1-nodyn-http-b1-c8"
+    )
+    assert analysis.verdict.reasons == (analysis.verdict.text,)
+
+
+@pytest.mark.parametrize(("allowed", "valid"), [("0", False), ("5%", True)])
+def test_failures_of_sentinels_are_held_against_the_slo(
+    tmp_path: Path, allowed: str, valid: bool
+) -> None:
+    failing = sentinels(lambda m: with_outcome(m, Outcome.TIMEOUT, 0.02))
+    text = SMALL.replace("p99: 50ms", f"p99: 50ms, errors: {allowed}")
+    analysis = analyse(write_run(tmp_path, text, alter=failing))
+    assert analysis.verdict.valid is valid
+    assert analysis.exit_code == 0
+    said = "2 % of the requests of the sentinel trials failed"
+    assert analysis.verdict.text == ("valid" if valid else said)
+
+
+@pytest.mark.parametrize(("pass_index", "valid"), [(2, True), (1, False)])
+def test_a_sentinel_that_broke_is_the_runs_matter_unless_it_was_repeated(
+    tmp_path: Path, pass_index: int, valid: bool
+) -> None:
+    def die(measured: Measured) -> Measured:
+        if measured.record.role != "sentinel" or measured.record.index:
+            return measured  # the first of them becomes an attempt at another
+        return with_record(measured, pass_index=pass_index, failure="it died", window_end_ns=None)
+
+    analysis = analyse(write_run(tmp_path, SMALL, alter=die))
+    assert analysis.verdict.valid is valid
+    assert analysis.exit_code == 0
+    said = (
+        "1 trial broke and was repeated: it died"
+        if valid
+        else "1 of 3 sentinel trials failed: it died"
+    )
+    assert analysis.verdict.reasons == (said,)
+
+
+def test_a_sentinel_that_gave_nothing_is_the_worst_drift(tmp_path: Path) -> None:
+    def fail(measured: Measured) -> Measured:
+        last = measured.record.role == "sentinel" and measured.record.pass_index == 3
+        return with_outcome(measured, Outcome.REFUSED, 1.0) if last else measured
+
+    analysis = analyse(write_run(tmp_path, SMALL, alter=fail))
+    assert analysis.drift is not None
+    assert analysis.drift.spread == math.inf
+    assert not analysis.verdict.valid
+    assert any("the machine drifted: " in reason for reason in analysis.verdict.reasons)
+    panel = drift_panel(analysis, StyleSheet())
+    assert panel is not None
+    assert "∞" in panel.notes[0]
+
+
+def test_sentinels_that_all_gave_nothing_are_drawn(tmp_path: Path) -> None:
+    alter = sentinels(lambda m: with_outcome(m, Outcome.REFUSED, 1.0))
+    analysis = analyse(write_run(tmp_path, SMALL, alter=alter))
+    assert not analysis.verdict.valid
+    assert drift_panel(analysis, StyleSheet()) is not None
 
 
 def test_a_run_without_a_trial_is_refused(tmp_path: Path) -> None:

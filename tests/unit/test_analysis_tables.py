@@ -8,12 +8,13 @@ import pytest
 from harness.analysis import analyse
 from harness.analysis.tables import COLUMNS
 from tests.queueing import Machine
-from tests.runs import write_run
+from tests.runs import with_record, write_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.analysis.results import Analysis
+    from tests.runs import Measured
 
 BOTH_LOADS = """
 model: cnn
@@ -130,3 +131,19 @@ def test_every_trial_has_a_row_sentinels_too(analysis: Analysis) -> None:
     assert trials["trial"].is_monotonic_increasing
     rate = trials["requests"] / trials["window_s"]
     assert rate.to_numpy() == pytest.approx(trials["throughput"].to_numpy())
+    assert trials["reconnects"].tolist() == [0] * 15
+    assert trials["notes"].tolist() == [""] * 15
+
+
+def test_a_trials_row_has_its_notes_and_how_often_it_had_to_connect_again(tmp_path: Path) -> None:
+    def alter(measured: Measured) -> Measured:
+        health = measured.record.generator
+        assert health is not None
+        if measured.record.pass_index == 1:
+            return with_record(measured, generator=None, notes=("it was silent", "and again"))
+        return with_record(measured, generator=health.model_copy(update={"reconnects": 7}))
+
+    rows = analyse(write_run(tmp_path, BOTH_LOADS, alter=alter)).trials.set_index("pass")
+    assert set(rows.loc[1, "notes"]) == {"it was silent; and again"}
+    assert rows.loc[1, "reconnects"].isna().all()
+    assert set(rows.loc[0, "reconnects"]) == {7}

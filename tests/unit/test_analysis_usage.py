@@ -59,6 +59,18 @@ def test_a_stub_that_appears_within_the_window_counts_from_nothing() -> None:
     assert seen.cores == pytest.approx(1.4 / 2)
 
 
+def test_a_process_that_appears_after_the_window_counts_for_nothing() -> None:
+    table = telemetry(
+        *[(t, "server", 1, 5.0 + 0.2 * t, 100) for t in range(6)],
+        (4, "stub", 2, 30.0, 50),
+        (5, "stub", 2, 31.0, 50),
+    )
+    seen = usage(table, SERVER, 1 * S, 3 * S)
+    assert seen is not None
+    assert seen.cores == pytest.approx(0.2)
+    assert seen.rss_bytes == 100
+
+
 def test_what_is_read_first_within_the_window_was_there_before() -> None:
     """The readings of one sweep are some microseconds apart."""
     table = telemetry(

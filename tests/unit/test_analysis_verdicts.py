@@ -24,6 +24,7 @@ def test_the_page_explains_every_verdict_in_the_order_of_severity() -> None:
             f"late by more than {generator.LAG_ALWAYS_FINE_MS:.0f} ms and by more than"
             f" {generator.MOST_LAG_OF_P99} of the latency"
         ),
+        f"comes above {percent(generator.MOST_OF_CEILING)}",
         f"only to ±{percent(steadiness.MOST_HALF_WIDTH).replace(' ', '')}",
         f"more than {percent(steadiness.MOST_CHANGE_IN_WINDOW).replace(' %', ' %')} from the\nfirst",
         f"more than {steadiness.PAUSE_ALWAYS_FINE_MS:.0f} ms and ten median",

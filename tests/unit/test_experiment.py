@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from harness import experiment, interrupt
+from harness.analysis import analyse
 from harness.errors import EnvironmentFailedError
+from tests.runs import write_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.runs import Measured
 
 
 def test_an_interrupt_within_an_order_to_the_generator_is_no_broken_bench(
@@ -30,3 +38,16 @@ def test_an_interrupt_within_an_order_to_the_generator_is_no_broken_bench(
     )
     with pytest.raises(KeyboardInterrupt):
         experiment._calibrate(cast("Any", plan), cast("Any", bench), again=True)
+
+
+def test_the_progress_shows_the_p99_of_the_report(tmp_path: Path) -> None:
+    shown = []
+
+    def show(measured: Measured) -> Measured:
+        progress = experiment._progress(cast("Any", measured), 1, 3, time.monotonic())
+        shown.append(progress.p99_ms)
+        return measured
+
+    text = "model: cnn\nsweep: {concurrency: [4]}\nmeasure: {window: 1s, passes: 3}\n"
+    told = analyse(write_run(tmp_path, text, alter=show)).trials["latency_ms_p99"]
+    assert shown == pytest.approx(told.tolist(), rel=1e-9)

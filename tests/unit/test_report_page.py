@@ -132,6 +132,19 @@ def test_the_same_run_is_the_same_page(mixed: Analysis, html: str) -> None:
     assert render_page(mixed) == html
 
 
+def test_a_valid_page_says_what_broke_and_was_repeated(tmp_path: Path) -> None:
+    def die(measured: Measured) -> Measured:
+        """The first of three passes becomes a broken attempt at the second."""
+        if measured.record.role == "sentinel" or measured.record.pass_index:
+            return measured
+        return with_record(measured, pass_index=1, failure="it died", window_end_ns=None)
+
+    text = ONE.replace("passes: 3", "passes: 4")
+    lines = Page(render_page(analyse(write_run(tmp_path, text, alter=die)))).lines
+    assert "The point is valid. 1 trial broke and was repeated: it died." in lines
+    assert "| 1 trial broke and was repeated: it died" in lines
+
+
 def test_the_answer_comes_first(html: str) -> None:
     headings = [line for line in Page(html).lines if line in {"The answer", "Every point"}]
     assert headings == ["The answer", "Every point"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.load.outcomes import LONGEST_REASON
 from harness.records import Outcome
 from harness.statistics.counts import quantile_is_supported, samples_needed
+from harness.statistics.quantiles import quantile
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from harness.load.level import Level
@@ -45,4 +45,4 @@ def tell(level: Level, samples: npt.NDArray[np.void], window: tuple[int, int]) -
 def _percentile(took_ms: npt.NDArray[np.float64], q: float) -> str:
     if not quantile_is_supported(q, len(took_ms)):
         return f"needs {samples_needed(q)} right answers"
-    return f"{np.percentile(took_ms, 100 * q):.2f} ms"
+    return f"{quantile(took_ms, q):.2f} ms"
