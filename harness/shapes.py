@@ -39,8 +39,25 @@ class _Open(WithUnits):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    arrivals: Gaps | None = None
     max_in_flight: Users | None = None
+
+
+class _WithoutGaps(_Open):
+    """An open load whose arrivals need no word: its kind or its file has them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_stored(cls, data: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever stands in the file
+        """Only a file has a context: a run that was measured while ``arrivals`` was let pass stays readable."""
+        if info.context is not None or not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if key != "arrivals"}
+
+
+class _WithGaps(_Open):
+    """An open load whose arrivals may be Poisson or have equal gaps."""
+
+    arrivals: Gaps | None = None
 
 
 class Closed(Frozen):
@@ -54,7 +71,7 @@ class Closed(Frozen):
         return ClosedLoad(concurrency=self.concurrency)
 
 
-class Steady(_Open):
+class Steady(_WithoutGaps):
     """An open loop at one rate, with Poisson arrivals or equal gaps, as its kind says."""
 
     kind: Literal["poisson", "constant"]
@@ -65,7 +82,7 @@ class Steady(_Open):
         return OpenLoad(rate=self.rate, arrivals=self.kind, max_in_flight=self.max_in_flight or cap)
 
 
-class Soak(_Open):
+class Soak(_WithGaps):
     """One long window of a steady load: at a ``rate``, or with a ``concurrency``."""
 
     kind: Literal["soak"]
@@ -74,9 +91,17 @@ class Soak(_Open):
     for_s: Seconds
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _one(self, info: ValidationInfo) -> Self:
         if (self.rate is None) == (self.concurrency is None):
             raise ValueError("a soak has a rate or a concurrency: give one of them")
+        # Only a file has a context: a run that was measured while they were let pass stays readable.
+        if self.concurrency is not None and info.context is not None:
+            for name in ("arrivals", "max_in_flight"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"a soak with a concurrency is a closed loop, which has no {name}: leave it out, or"
+                        " give a rate"
+                    )
         return self
 
     def load(self, arrivals: Gaps, cap: int) -> Load:
@@ -92,7 +117,7 @@ class Soak(_Open):
         )
 
 
-class _Shape(_Open, ABC):
+class _Shape(_WithGaps, ABC):
     """A rate over time that has an end."""
 
     def load(self, arrivals: Gaps, cap: int) -> Load:
@@ -220,7 +245,7 @@ class Burst(_Shape):
         )
 
 
-class Replayed(_Open):
+class Replayed(_WithoutGaps):
     """The arrival times of a file, as recorded or ``speed`` times as fast.
 
     ``path``, ``requests``, ``lasts_s`` and ``sha256`` are found by reading the file, which lies relative to

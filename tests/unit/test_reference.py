@@ -48,7 +48,9 @@ def test_what_is_neither_tensor_nor_labels_is_named(tmp_path: Path) -> None:
     path = tmp_path / "reference.npz"
     with path.open("wb") as file:
         np.savez(file, **{"input:a": np.ones(3), "image": np.array(0)})
-    with pytest.raises(UsageError, match=r"reference\.npz: holds 'image', which is neither.*export"):
+    with pytest.raises(
+        UsageError, match=r"reference\.npz: holds 'image', which is neither.*export"
+    ):
         read_reference(path)
 
 
