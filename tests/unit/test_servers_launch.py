@@ -154,9 +154,27 @@ def test_the_compose_file_of_the_hosts_network_publishes_nothing() -> None:
     assert "environment" not in service
 
 
-def test_options_of_the_harness_are_not_for_others() -> None:
-    with pytest.raises(UsageError, match="--model-repository is the harness's own"):
-        launch(extra_args="--model-repository=/x")
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--model-repository=/x", "--model-repository is the harness's own. Leave it out"),
+        ("--http-port=1", "--http-port is the harness's own. Leave it out"),
+        ("--http-address=0.0.0.0", r"-address is the .*own. Leave it out: .* on loopback only"),
+        ("--grpc-address=::", "--grpc-address is the harness's own"),
+        ("--metrics-address", "--metrics-address is the harness's own"),
+        ("--http-a=0.0.0.0", r"--http-a \(--http-address\) is the harness's own"),
+        ("--log-fi=/x", r"--log-fi \(--log-file\) is the harness's own"),
+    ],
+)
+@pytest.mark.parametrize("network", ["bridge", "host"])
+def test_options_of_the_harness_are_not_for_others(option: str, said: str, network: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        launch(extra_args=option, network=network)
+
+
+@pytest.mark.parametrize("option", ["--http-thread-count=2", "--log-verbose=1", "--cache-config=a"])
+def test_other_options_are_passed_on(option: str) -> None:
+    assert option in launch(extra_args=option).command
 
 
 def test_a_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
