@@ -20,7 +20,6 @@ from pydantic import (
 from harness.errors import UsageError
 from harness.generator_spec import GeneratorSpec
 from harness.point import (
-    DynamicBatching,
     Frozen,
     Precision,
     Whole,
@@ -30,13 +29,13 @@ from harness.scenario_text import (
     as_written,
     child,
     first_of,
+    keys_beside,
     nearest,
     refuse_repeated_keys,
     safe_name,
     say,
 )
-from harness.server_spec import ServerSpec, TraceSpec
-from harness.shapes import keys_of
+from harness.server_spec import ServerSpec
 from harness.sweep_spec import Sweep
 from harness.units import (
     Fraction,
@@ -239,7 +238,7 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
     message = message[0].lower() + message[1:]
     remedy: str | None
     if problem["type"] == "extra_forbidden":
-        message, remedy = "unknown key", nearest(path[-1], _keys_beside(path[:-1]))
+        message, remedy = "unknown key", nearest(path[-1], keys_beside(path[:-1], Scenario))
     else:
         message, remedy = say(problem, path, message)
         if (
@@ -252,23 +251,3 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
     return UsageError(
         f"{place}: {message}" if place else message, where=f"{where}:{line}", remedy=remedy
     )
-
-
-def _keys_beside(path: list[str]) -> list[str]:
-    """The keys that are known at ``path``, as a user writes them."""
-    kinds: dict[str, type[Frozen]] = {
-        "server": ServerSpec,
-        "generator": GeneratorSpec,
-        "sweep": Sweep,
-        "measure": Measure,
-        "slo": Slo,
-    }
-    kind: type[Frozen] = kinds.get(path[0], Scenario) if path else Scenario
-    if "dynamic_batching" in path:
-        kind = DynamicBatching
-    if path[:2] == ["server", "trace"]:
-        kind = TraceSpec
-    if path[:2] == ["sweep", "load"] and len(path) > 3:
-        return keys_of(path[3])
-    fields = list(kind.model_fields)
-    return [short_name(name) for name in fields] if issubclass(kind, WithUnits) else fields

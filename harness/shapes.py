@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -23,12 +23,12 @@ from pydantic import (
 
 from harness.point import ClosedLoad, Frozen, OpenLoad, ShapedLoad, Stretch, number
 from harness.replay import read_arrivals
-from harness.units import MOST_RATE, Rate, Seconds, Users, WithUnits, listed, short_name
+from harness.units import MOST_RATE, Rate, Seconds, Users, WithUnits, listed
 
 if TYPE_CHECKING:
     from harness.point import Load
 
-__all__ = ["LoadModel", "keys_of"]
+__all__ = ["LoadModel"]
 
 Gaps = Literal["poisson", "constant"]
 ON_OFF_CYCLES = 10  # of a burst that does not say for how long it goes on
@@ -309,17 +309,9 @@ class Replayed(_WithoutGaps):
         )
 
 
-KINDS: tuple[type[Frozen], ...] = (Closed, Steady, Soak, Steps, Ramp, Spike, Burst, Replayed)
 LoadModel = Annotated[
     Closed | Steady | Soak | Steps | Ramp | Spike | Burst | Replayed, Field(discriminator="kind")
 ]
-
-
-def keys_of(kind: str) -> list[str]:
-    """The keys that a load model may have, as a user writes them."""
-    found = next(each for each in KINDS if kind in get_args(each.model_fields["kind"].annotation))
-    written = [name for name in found.model_fields if name not in Replayed.FOUND]
-    return [short_name(name).removesuffix("_rate") for name in written]
 
 
 def _flat(duration_s: float, rate: float) -> Stretch:
