@@ -79,7 +79,7 @@ class Measure(WithUnits):
         warmup_min_s, warmup_max_s: bounds on what is left out before the window.
         request_timeout_s: after this long a request has failed.
         sender: ``raw`` sends requests that were prepared once over plain sockets; ``tritonclient`` sends
-            through that library's own clients, as most applications do, at three times the CPU.
+            through that library's own clients, as most applications do, at about five times the CPU.
         sentinels: measure one point at the start, in the middle and at the end, to show drift.
         seed: seeds every random choice.
     """
