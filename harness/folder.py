@@ -36,8 +36,12 @@ def check_replaceable(path: Path, record: str) -> None:
         )
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, option: str = "--output") -> None:
     """Make a folder where results will go, so that it fails before they are worked for.
+
+    Args:
+        path: the folder; it may be there.
+        option: what names another one.
 
     Raises:
         EnvironmentFailedError: it cannot be made or written to.
@@ -50,7 +54,7 @@ def make_folder(path: Path) -> None:
         raise EnvironmentFailedError(
             f"cannot be written to ({error.strerror or error})",
             where=str(path),
-            remedy="Choose another folder with --output",
+            remedy=f"Choose another folder with {option}",
         ) from error
 
 
