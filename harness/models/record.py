@@ -10,7 +10,6 @@ build/models/cnn/
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from harness.folder import whole_folder
+from harness.folder import digests, whole_folder
 from harness.models.evaluation import Evaluation, evaluate
 from harness.models.framework import quiet
 from harness.models.onnx_file import (
@@ -151,7 +150,7 @@ def write_model(
             parity={"model.onnx": float(difference)},
             packages=package_versions(),
             platform=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-            files=_digests(folder),
+            files=digests(folder),
         )
         (folder / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if finish:
@@ -170,12 +169,4 @@ def _headline(result: Evaluation) -> dict[str, float]:
         "recall_macro": result.recall_macro,
         "f1_macro": result.f1_macro,
         "loss": result.loss,
-    }
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
     }

@@ -22,6 +22,7 @@ __all__ = [
     "complaint",
     "ending",
     "last_lines",
+    "lives",
     "server_and_stubs",
     "server_options",
     "starved",
@@ -126,6 +127,14 @@ def server_and_stubs(pid: int) -> list[tuple[ProcessRole, int]]:
         elif name.startswith(STUB):
             found.append(("stub", process.pid))
     return found
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def complaint(log: Path, start: int) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.scenario import ServerSpec
-from harness.servers.container.create import PortTakenError, refusal
+from harness.servers.container.create import refusal
 from harness.servers.container.launch import (
     DEFAULT_IMAGE,
     STANDARD_PORTS,
@@ -23,6 +23,7 @@ from harness.servers.container.launch import (
     security_options,
 )
 from harness.servers.container.launch_command import compose_file, docker_run
+from harness.servers.ports import PortTakenError
 
 PORTS = {"http": 18000, "grpc": 18001, "metrics": 18002}
 
