@@ -99,10 +99,15 @@ class RunDirectory:
         """Where the server and the load generator write their logs."""
         return self.path / "logs"
 
-    def write_record(self, record: RunRecord) -> None:
-        """Write ``run.json``, and keep room on the disk for the word on how the run ended."""
+    def write_record(self, record: RunRecord, *, copied: bool = False) -> None:
+        """Write ``run.json``, and keep room on the disk for the word on how the run ended.
+
+        Args:
+            record: what is written.
+            copied: this is no run that goes on, but a copy of one, which needs no such room.
+        """
         kept = self.path / KEPT_ROOM
-        if record.status != "running":
+        if copied or record.status != "running":
             kept.unlink(missing_ok=True)
         elif not kept.exists():
             with whole_file(kept) as file:

@@ -1,7 +1,8 @@
-"""A folder that appears whole or not at all."""
+"""A folder that appears whole or not at all, and what is in it."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["check_replaceable", "make_folder", "whole_folder"]
+__all__ = ["check_replaceable", "digests", "make_folder", "whole_folder"]
 
 
 def check_replaceable(path: Path, record: str) -> None:
@@ -36,8 +37,21 @@ def check_replaceable(path: Path, record: str) -> None:
         )
 
 
-def make_folder(path: Path) -> None:
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file, by path within the folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
+
+
+def make_folder(path: Path, option: str = "--output") -> None:
     """Make a folder where results will go, so that it fails before they are worked for.
+
+    Args:
+        path: the folder; it may be there.
+        option: what names another one.
 
     Raises:
         EnvironmentFailedError: it cannot be made or written to.
@@ -50,7 +64,7 @@ def make_folder(path: Path) -> None:
         raise EnvironmentFailedError(
             f"cannot be written to ({error.strerror or error})",
             where=str(path),
-            remedy="Choose another folder with --output",
+            remedy=f"Choose another folder with {option}",
         ) from error
 
 

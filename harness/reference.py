@@ -58,7 +58,7 @@ def read_reference(path: Path) -> Reference:
     """Read what :func:`write_reference` wrote.
 
     Raises:
-        UsageError: the file is missing, damaged, or holds no inputs.
+        UsageError: the file is missing or damaged, holds no inputs, or something else beside them.
     """
     remedy = "Export the model again with harness export"
     try:
@@ -69,9 +69,15 @@ def read_reference(path: Path) -> Reference:
         raise UsageError(
             f"not readable reference data ({reason})", where=str(path), remedy=remedy
         ) from error
+    if odd := sorted(k for k in data if k != "labels" and not k.startswith(("input:", "output:"))):
+        raise UsageError(
+            f"holds {odd[0]!r}, which is neither input:…, output:… nor labels",
+            where=str(path),
+            remedy=remedy,
+        )
     inputs = {k.removeprefix("input:"): v for k, v in data.items() if k.startswith("input:")}
     outputs = {k.removeprefix("output:"): v for k, v in data.items() if k.startswith("output:")}
-    lengths = {len(array) for array in data.values()}
+    lengths = {len(array) if array.ndim else 0 for array in data.values()}
     if not inputs or len(lengths) != 1 or lengths == {0}:
         raise UsageError(
             "holds no examples, or tensors with different numbers of them",

@@ -20,7 +20,6 @@ from pydantic import (
 from harness.errors import UsageError
 from harness.generator_spec import GeneratorSpec
 from harness.point import (
-    DynamicBatching,
     Frozen,
     Precision,
     Whole,
@@ -30,13 +29,13 @@ from harness.scenario_text import (
     as_written,
     child,
     first_of,
+    keys_beside,
     nearest,
     refuse_repeated_keys,
     safe_name,
     say,
 )
-from harness.server_spec import ServerSpec, TraceSpec
-from harness.shapes import keys_of
+from harness.server_spec import ServerSpec
 from harness.sweep_spec import Sweep
 from harness.units import (
     Fraction,
@@ -80,7 +79,7 @@ class Measure(WithUnits):
         warmup_min_s, warmup_max_s: bounds on what is left out before the window.
         request_timeout_s: after this long a request has failed.
         sender: ``raw`` sends requests that were prepared once over plain sockets; ``tritonclient`` sends
-            through that library's own clients, as most applications do, at three times the CPU.
+            through that library's own clients, as most applications do, at about five times the CPU.
         sentinels: measure one point at the start, in the middle and at the end, to show drift; with two passes
             or more.
         seed: seeds every random choice.
@@ -240,7 +239,7 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
     message = message[0].lower() + message[1:]
     remedy: str | None
     if problem["type"] == "extra_forbidden":
-        message, remedy = "unknown key", nearest(path[-1], _keys_beside(path[:-1]))
+        message, remedy = "unknown key", nearest(path[-1], keys_beside(path[:-1], Scenario))
     else:
         message, remedy = say(problem, path, message)
         if (
@@ -253,23 +252,3 @@ def _explain(problem: ErrorDetails, root: yaml.Node | None, where: str) -> Usage
     return UsageError(
         f"{place}: {message}" if place else message, where=f"{where}:{line}", remedy=remedy
     )
-
-
-def _keys_beside(path: list[str]) -> list[str]:
-    """The keys that are known at ``path``, as a user writes them."""
-    kinds: dict[str, type[Frozen]] = {
-        "server": ServerSpec,
-        "generator": GeneratorSpec,
-        "sweep": Sweep,
-        "measure": Measure,
-        "slo": Slo,
-    }
-    kind: type[Frozen] = kinds.get(path[0], Scenario) if path else Scenario
-    if "dynamic_batching" in path:
-        kind = DynamicBatching
-    if path[:2] == ["server", "trace"]:
-        kind = TraceSpec
-    if path[:2] == ["sweep", "load"] and len(path) > 3:
-        return keys_of(path[3])
-    fields = list(kind.model_fields)
-    return [short_name(name) for name in fields] if issubclass(kind, WithUnits) else fields

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import yaml
+from pydantic import AliasChoices
 
 from harness.errors import UsageError
-from harness.units import short_name
+from harness.point import Frozen
+from harness.units import WithUnits, short_name
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -18,6 +20,7 @@ __all__ = [
     "as_written",
     "child",
     "first_of",
+    "keys_beside",
     "nearest",
     "refuse_repeated_keys",
     "safe_name",
@@ -72,6 +75,43 @@ def nearest(word: str, known: list[str]) -> str:
     """The way out for an unknown word: the nearest known one, or all of them."""
     close = difflib.get_close_matches(word, known, n=1)
     return f"Did you mean {close[0]}?" if close else "Known here: " + ", ".join(known)
+
+
+def keys_beside(path: list[str], record: type[Frozen]) -> list[str]:
+    """The keys that are known at ``path`` in what is read into ``record``, as a user writes them."""
+    beside = [record]
+    for part in path:
+        fields = [each.model_fields[part] for each in beside if part in each.model_fields]
+        within = [inner for field in fields for inner in _records_in(field.annotation)]
+        # Of a union, pydantic names the one by its kind; what is neither is an index, or a mapping's key.
+        beside = within or [each for each in beside if part in _kinds(each)] or beside
+    return [key for each in beside for key in _keys_of(each)]
+
+
+def _records_in(annotation: object) -> list[type[Frozen]]:
+    """The records that stand somewhere in a field's type."""
+    if isinstance(annotation, type) and issubclass(annotation, Frozen):
+        return [annotation]
+    return [inner for part in get_args(annotation) for inner in _records_in(part)]
+
+
+def _kinds(record: type[Frozen]) -> tuple[str, ...]:
+    """What the ``kind`` of a record may be."""
+    kind = record.model_fields.get("kind")
+    return get_args(kind.annotation) if kind else ()
+
+
+def _keys_of(record: type[Frozen]) -> list[str]:
+    """The keys of one record, as a user writes them."""
+    if not issubclass(record, WithUnits):
+        return list(record.model_fields)
+    return [
+        str(alias.choices[0])
+        if isinstance(alias := field.validation_alias, AliasChoices)
+        else short_name(name)
+        for name, field in record.model_fields.items()
+        if name not in record.FOUND
+    ]
 
 
 def child(node: yaml.Node | None, part: str) -> tuple[yaml.Node, int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -23,12 +23,12 @@ from pydantic import (
 
 from harness.point import ClosedLoad, Frozen, OpenLoad, ShapedLoad, Stretch, number
 from harness.replay import read_arrivals
-from harness.units import MOST_RATE, Rate, Seconds, Users, WithUnits, listed, short_name
+from harness.units import MOST_RATE, Rate, Seconds, Users, WithUnits, listed
 
 if TYPE_CHECKING:
     from harness.point import Load
 
-__all__ = ["LoadModel", "keys_of"]
+__all__ = ["LoadModel"]
 
 Gaps = Literal["poisson", "constant"]
 ON_OFF_CYCLES = 10  # of a burst that does not say for how long it goes on
@@ -39,8 +39,25 @@ class _Open(WithUnits):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    arrivals: Gaps | None = None
     max_in_flight: Users | None = None
+
+
+class _WithoutGaps(_Open):
+    """An open load whose arrivals need no word: its kind or its file has them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_stored(cls, data: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever stands in the file
+        """Only a file has a context: a run that was measured while ``arrivals`` was let pass stays readable."""
+        if info.context is not None or not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if key != "arrivals"}
+
+
+class _WithGaps(_Open):
+    """An open load whose arrivals may be Poisson or have equal gaps."""
+
+    arrivals: Gaps | None = None
 
 
 class Closed(Frozen):
@@ -54,7 +71,7 @@ class Closed(Frozen):
         return ClosedLoad(concurrency=self.concurrency)
 
 
-class Steady(_Open):
+class Steady(_WithoutGaps):
     """An open loop at one rate, with Poisson arrivals or equal gaps, as its kind says."""
 
     kind: Literal["poisson", "constant"]
@@ -65,7 +82,7 @@ class Steady(_Open):
         return OpenLoad(rate=self.rate, arrivals=self.kind, max_in_flight=self.max_in_flight or cap)
 
 
-class Soak(_Open):
+class Soak(_WithGaps):
     """One long window of a steady load: at a ``rate``, or with a ``concurrency``."""
 
     kind: Literal["soak"]
@@ -74,9 +91,17 @@ class Soak(_Open):
     for_s: Seconds
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _one(self, info: ValidationInfo) -> Self:
         if (self.rate is None) == (self.concurrency is None):
             raise ValueError("a soak has a rate or a concurrency: give one of them")
+        # Only a file has a context: a run that was measured while they were let pass stays readable.
+        if self.concurrency is not None and info.context is not None:
+            for name in ("arrivals", "max_in_flight"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"a soak with a concurrency is a closed loop, which has no {name}: leave it out, or"
+                        " give a rate"
+                    )
         return self
 
     def load(self, arrivals: Gaps, cap: int) -> Load:
@@ -92,7 +117,7 @@ class Soak(_Open):
         )
 
 
-class _Shape(_Open, ABC):
+class _Shape(_WithGaps, ABC):
     """A rate over time that has an end."""
 
     def load(self, arrivals: Gaps, cap: int) -> Load:
@@ -220,7 +245,7 @@ class Burst(_Shape):
         )
 
 
-class Replayed(_Open):
+class Replayed(_WithoutGaps):
     """The arrival times of a file, as recorded or ``speed`` times as fast.
 
     ``path``, ``requests``, ``lasts_s`` and ``sha256`` are found by reading the file, which lies relative to
@@ -284,17 +309,9 @@ class Replayed(_Open):
         )
 
 
-KINDS: tuple[type[Frozen], ...] = (Closed, Steady, Soak, Steps, Ramp, Spike, Burst, Replayed)
 LoadModel = Annotated[
     Closed | Steady | Soak | Steps | Ramp | Spike | Burst | Replayed, Field(discriminator="kind")
 ]
-
-
-def keys_of(kind: str) -> list[str]:
-    """The keys that a load model may have, as a user writes them."""
-    found = next(each for each in KINDS if kind in get_args(each.model_fields["kind"].annotation))
-    written = [name for name in found.model_fields if name not in Replayed.FOUND]
-    return [short_name(name).removesuffix("_rate") for name in written]
 
 
 def _flat(duration_s: float, rate: float) -> Stretch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -84,7 +84,13 @@ Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, allow_inf_na
 
 
 class WithUnits(Frozen):
-    """A record whose quantities are written with their unit: ``window: 250ms`` sets ``window_s``."""
+    """A record whose quantities are written with their unit: ``window: 250ms`` sets ``window_s``.
+
+    Attributes:
+        FOUND: fields that no user writes, since the record finds them itself.
+    """
+
+    FOUND: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,8 +112,8 @@ def calibrate(
     3 the server failed or takes no probe; 4 the concurrency is not proved; 130 interrupted.
     """
     printed = str(to_json) == "-"
-    if to_json is not None and not printed and not to_json.parent.is_dir():
-        raise UsageError("there is no such folder", where=f"--json {to_json}")
+    if to_json is not None and not printed:
+        _check_writable(to_json)
     plan = _plan(
         scenario,
         {
@@ -127,15 +128,15 @@ def calibrate(
         fetch_image(plan.scenario.server)
     with note.status("measuring the load generator"):
         found, notes = _measure(plan)
+    if not printed:
+        for names, rows in groupby(found.rows, lambda row: row.models):
+            _show(", ".join(names), found.clock_resolution_ns, list(rows))
     if to_json is not None:
         text = json.dumps(_as_json(plan, found), indent=1)
         if printed:
             out.print(text, markup=False)
         else:
-            to_json.write_text(text + "\n", encoding="utf-8")
-    if not printed:
-        for names, rows in groupby(found.rows, lambda row: row.models):
-            _show(", ".join(names), found.clock_resolution_ns, list(rows))
+            _write(to_json, text + "\n")
     if notes:
         raise EnvironmentFailedError(notes[0])
     lacking = [row for row in found.rows if not row.proved]
@@ -146,6 +147,33 @@ def calibrate(
             f" {lacking[0].batch_size})",
             remedy="Free the generator's core, or ask for fewer users",
         )
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before the minute of measuring."""
+    where = f"--json {path}"
+    if not path.parent.is_dir():
+        raise UsageError("there is no such folder", where=where)
+    if path.is_dir():
+        raise UsageError("is a folder", where=where, remedy="Give a file in it")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise _not_written(path, "Permission denied")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write to a file, or to a pipe or terminal such as /dev/stderr, which no other file may replace."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _not_written(path, error.strerror or str(error)) from error
+
+
+def _not_written(path: Path, reason: str) -> EnvironmentFailedError:
+    return EnvironmentFailedError(
+        f"cannot be written ({reason})",
+        where=f"--json {path}",
+        remedy="Free room on the disk or choose another file",
+    )
 
 
 def _plan(path: Path | None, options: dict[str, Any], models: Path) -> Plan:

@@ -158,7 +158,8 @@ def read_source(
         return trained_source(path, limit, _saved_model_run)
     if kind == "onnx":
         return onnx_source(path, limit, examples, opset, scratch)
-    from harness.models.convert import OPSET, convert_keras, convert_saved_model
+    from harness.models.convert import convert_keras, convert_saved_model
+    from harness.models.onnx_file import OPSET
     from harness.repository.source import SavedModel
 
     convert = convert_keras if kind == "keras" else convert_saved_model

@@ -153,6 +153,7 @@ def serve(
 
 
 def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> None:
+    from harness.folder import make_folder
     from harness.repository.configuration import read_configuration
     from harness.servers import serving
     from harness.servers.backend import configuration_for
@@ -165,7 +166,8 @@ def _serve(folders: dict[str, Path], spec: ServerSpec, logs: Path | None) -> Non
     with ExitStack() as stack:
         if logs is None:
             logs = stack.enter_context(temporary_folder(run_id))
-        logs.mkdir(parents=True, exist_ok=True)
+        else:
+            make_folder(logs, option="--logs")
         if spec.kind == "container":
             fetch_image(spec)
         staging = stack.enter_context(staged(folders, run_id))

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.models.framework import load_keras, quiet
+from harness.models.onnx_file import OPSET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["OPSET", "Converted", "convert_keras", "convert_saved_model", "saved_model_run"]
+__all__ = ["Converted", "convert_keras", "convert_saved_model", "saved_model_run"]
 
 # TensorFlow, Keras and onnx ship no types that a checker could follow.
 TensorFlowObject: TypeAlias = Any
@@ -25,7 +26,6 @@ Arrays: TypeAlias = "dict[str, npt.NDArray[Any]]"
 # One execution: from arrays to arrays by tensor name, with the batch dimension where the model has one.
 Run: TypeAlias = "Callable[[Arrays], Arrays]"
 
-OPSET = 17  # read by every ONNX Runtime since 1.12, that is, by every Triton image from 22.07 on
 SIGNATURE = "serving_default"
 
 

@@ -10,18 +10,15 @@ build/models/cnn/
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from harness.errors import UsageError
-from harness.folder import whole_folder
+from harness.folder import digests, whole_folder
 from harness.models.evaluation import Evaluation, evaluate
 from harness.models.framework import quiet
 from harness.models.onnx_file import (
@@ -49,7 +46,6 @@ __all__ = [
     "SCHEMA_VERSION",
     "TrainingRecord",
     "package_versions",
-    "read_record",
     "write_model",
 ]
 
@@ -154,7 +150,7 @@ def write_model(
             parity={"model.onnx": float(difference)},
             packages=package_versions(),
             platform=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-            files=_digests(folder),
+            files=digests(folder),
         )
         (folder / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if finish:
@@ -174,37 +170,3 @@ def _headline(result: Evaluation) -> dict[str, float]:
         "f1_macro": result.f1_macro,
         "loss": result.loss,
     }
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
-
-
-def read_record(folder: Path) -> TrainingRecord:
-    """Read ``training.json`` of a model's folder.
-
-    Raises:
-        UsageError: it is missing, unreadable, or of a newer schema.
-    """
-    path = folder / RECORD
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        version = data.get("schema_version") if isinstance(data, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise UsageError(
-                f"the model has schema {version}, this harness reads up to {SCHEMA_VERSION}",
-                where=str(path),
-                remedy="Read it with a newer harness",
-            )
-        return TrainingRecord.model_validate(data)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else "damaged"
-        raise UsageError(
-            f"not the record of a trained model ({reason})",
-            where=str(path),
-            remedy="Train a model with harness train",
-        ) from error

@@ -19,10 +19,10 @@ ADDED_LATER = frozenset({"metrics.parquet"})
 
 
 def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> RunDirectory:
-    """Copy what a report is made from; a run that is there already is replaced. Logs are not copied.
+    """Copy what a report is made from; a run that is there already is replaced, and its logs are removed.
 
     Args:
-        run: what is copied.
+        run: what is copied; not its logs, which tell of more than a report does.
         folder: where to; made if it is not there.
         anonymous: leave out host, user and paths.
 
@@ -55,6 +55,10 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
         copied = RunDirectory(folder)
         shutil.rmtree(folder / "trials", ignore_errors=True)
         partial.replace(folder / "trials")
+        if copied.logs.is_symlink():
+            copied.logs.unlink()
+        elif copied.logs.exists():
+            shutil.rmtree(copied.logs)  # not silently: they name host and paths
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise EnvironmentFailedError(
@@ -65,7 +69,7 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    copied.write_record(record)
+    copied.write_record(record, copied=True)
     return copied
 
 

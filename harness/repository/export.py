@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.folder import whole_folder
+from harness.folder import digests, whole_folder
 from harness.reference import Reference, write_reference
 from harness.repository.building import build_configuration, resolve_max_batch_size
 from harness.repository.configuration import configuration_text, read_configuration
@@ -26,6 +25,7 @@ from harness.repository.parity import BATCH, LARGEST_DIFFERENCE, Parity, accurac
 from harness.repository.parity import compare_answers as compare
 from harness.repository.precision import Loss, judge, write_precision
 from harness.repository.versions import carry_over, reference_name, served_version
+from harness.scenario import NAME
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Exported", "Target", "export_model"]
 
-MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"  # as a scenario may name it
 # How far a served answer may lie from reference.npz, absolutely and relatively. Reduced precision is
 # computed in another order for another batch size or by another version of the runtime.
 TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 1e-2, "int8": 1e-2}
@@ -149,7 +148,7 @@ def export_model(source: Source, root: Path, target: Target) -> Exported:
                 "served_version": served,
                 **records[served],
                 "versions": {str(number): records[number] for number in sorted(records)},
-                "files": _digests(folder),
+                "files": digests(folder),
             }
             (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return Exported(open_model(root, target.name), parity, loss, correct)
@@ -157,7 +156,7 @@ def export_model(source: Source, root: Path, target: Target) -> Exported:
 
 def _check_name(name: str) -> None:
     """Refuse a name that Triton, a scenario or the file system would not take."""
-    if not re.fullmatch(MODEL_NAME, name):
+    if not re.fullmatch(NAME, name):
         raise UsageError(
             f"{name!r} cannot be the name of a model",
             remedy="Use letters, digits, dots, hyphens and underscores, and begin with a letter or digit",
@@ -303,12 +302,3 @@ def _on_the_wire(reference: Reference, config: dict[str, Any]) -> Reference:
         }
 
     return Reference(shaped(reference.inputs), shaped(reference.outputs), reference.labels)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file, by path within the folder."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
-    }

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["CALIBRATION_EXAMPLES", "Loss", "judge", "write_precision"]
 
 CALIBRATION_EXAMPLES = 128
-# Dynamic quantisation turns these into integer arithmetic without knowing the activations.
-DYNAMIC_OPERATORS = frozenset({"MatMul", "Gemm", "LSTM", "GRU", "Attention", "Gather"})
 CONVOLUTIONS = frozenset({"Conv"})
 INTEGER_OPERATORS = frozenset(
     {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger"}

@@ -25,14 +25,13 @@ def probe_files() -> dict[str, bytes]:
 
 
 def probe_configuration(
-    like: dict[str, Any], *, sleep_us: int, instances: int = 1, largest_batch: int = 1
+    like: dict[str, Any], *, sleep_us: int, largest_batch: int = 1
 ) -> dict[str, Any]:
     """The configuration of a probe with the tensors of the model ``like``, and a batch as large at least.
 
     Args:
         like: a model configuration as JSON.
         sleep_us: how long each execution takes, in microseconds; 0 answers at once.
-        instances: how many requests it can work on at the same time.
         largest_batch: the largest that is sent: a sweep may raise the model's own ``max_batch_size``.
     """
     limit = like.get("max_batch_size", 0)
@@ -42,6 +41,6 @@ def probe_configuration(
         "max_batch_size": max(limit, largest_batch) if limit else 0,
         "input": like["input"],
         "output": like["output"],
-        "instance_group": [{"count": instances, "kind": "KIND_CPU"}],
+        "instance_group": [{"count": 1, "kind": "KIND_CPU"}],
         "parameters": {"sleep_us": {"string_value": str(sleep_us)}},
     }

@@ -50,24 +50,6 @@ class Control(Connection):
         super().__init__(endpoints, deadline_s=deadline_s)
         self._log = log
 
-    def ready(self, deadline_s: float) -> None:
-        """Wait until the server says that it is ready.
-
-        Raises:
-            EnvironmentFailedError: it does not within ``deadline_s``.
-        """
-        deadline = time.monotonic() + deadline_s
-        while (left_s := deadline - time.monotonic()) > 0:
-            try:
-                if self.call("readiness", self.client.is_server_ready, deadline_s=left_s):
-                    return
-            except EnvironmentFailedError:
-                pass
-            time.sleep(min(PAUSE_S, max(left_s, 0)))
-        raise EnvironmentFailedError(
-            f"the server was not ready within {deadline_s:g} s", where=self.address
-        )
-
     def server_metadata(self) -> dict[str, Any]:
         """What the server says of itself: ``name``, ``version``, ``extensions``."""
         answer = self.read("server metadata", self.client.get_server_metadata)

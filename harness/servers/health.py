@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from harness.servers.inquiry import answers
+from harness.servers.triton import lives
 
 if TYPE_CHECKING:
     from harness.servers.server import Server
@@ -152,7 +153,7 @@ class _Stubs:
                 f"of the {self.needed} instances of {self.model} only {len(self.stubs)} have a Python"
                 " stub: the server says that all are ready, and some inferences there fail"
             )
-        dead = [stub for stub in self.stubs if not _lives(stub.process)]
+        dead = [stub for stub in self.stubs if not lives(stub.process)]
         if len(self.stubs) - len(dead) >= self.needed:
             return None
         last = max(dead, key=lambda stub: stub.created)
@@ -175,10 +176,3 @@ def _stub(pid: int) -> _Stub:
     model = words[1].split("/")[-3] if len(words) > 1 and words[1].count("/") > 2 else ""
     instance = words[8] if len(words) > 8 else f"process {pid}"
     return _Stub(model, instance, process.create_time(), process)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

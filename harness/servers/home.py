@@ -6,7 +6,7 @@ import fcntl
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from harness.errors import EnvironmentFailedError
 
@@ -34,11 +34,7 @@ def made(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise EnvironmentFailedError(
-            f"the folder cannot be made ({error.strerror or error})",
-            where=str(folder),
-            remedy="Set TRITON_HARNESS_HOME to a folder that can be written to",
-        ) from error
+        raise _unusable("the folder cannot be made", folder, error) from error
     return folder
 
 
@@ -47,11 +43,29 @@ def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold ``folder``'s lock; ``waiting`` is called once when somebody else holds it.
 
     The kernel lets go of it when its holder dies.
+
+    Raises:
+        EnvironmentFailedError: the folder cannot be made or written to.
     """
-    with (made(folder) / ".lock").open("w") as file:
+    with _lock_file(made(folder)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        return (folder / ".lock").open("w")
+    except OSError as error:
+        raise _unusable("the folder cannot be written to", folder, error) from error
+
+
+def _unusable(what: str, folder: Path, error: OSError) -> EnvironmentFailedError:
+    return EnvironmentFailedError(
+        f"{what} ({error.strerror or error})",
+        where=str(folder),
+        remedy="Set TRITON_HARNESS_HOME to a folder that can be written to",
+    )

@@ -5,13 +5,40 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import EnvironmentFailedError, UsageError
 
-__all__ = ["LOOPBACK", "choose_ports"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LOOPBACK", "PortTakenError", "choose_ports", "started"]
 
 LOOPBACK = "127.0.0.1"
 LARGEST = 65535
+ATTEMPTS = 3  # at ports that were free when they were picked
+
+ServerT = TypeVar("ServerT")
+
+
+class PortTakenError(EnvironmentFailedError):
+    """A port was free when it was picked, and somebody else was quicker."""
+
+
+def started(start: Callable[[], ServerT], *, given: bool) -> ServerT:
+    """Start a server; again where somebody took a port between picking and using it.
+
+    Args:
+        start: picks ports and starts it on them.
+        given: every port is given, so that there are none to pick anew.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return start()
+        except PortTakenError:
+            if given:
+                raise
+    return start()
 
 
 def choose_ports(wanted: dict[str, int], host: str = LOOPBACK) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Log and trace settings of a running server: read and set.
+"""Log and trace settings of a running server.
 
 Setting is the same done once or twice, so both are tried again where the connection broke.
 """
@@ -15,25 +15,10 @@ if TYPE_CHECKING:
     from harness.server_spec import ServerSpec
     from harness.servers.connection import Connection
 
-__all__ = [
-    "log_settings",
-    "record",
-    "set_log_settings",
-    "set_trace_settings",
-    "trace_settings",
-]
+__all__ = ["record", "set_log_settings", "set_trace_settings"]
 
 LogSettings = dict[str, bool | int | str]
 TraceSettings = dict[str, tuple[str, ...]]
-
-
-def log_settings(connection: Connection) -> LogSettings:
-    """The server's log settings, such as ``log_verbose_level``.
-
-    Raises:
-        EnvironmentFailedError: no answer within the connection's deadline, or the server has none.
-    """
-    return _log(connection.read("log settings", connection.client.get_log_settings))
 
 
 def set_log_settings(connection: Connection, settings: Mapping[str, bool | int | str]) -> None:
@@ -46,17 +31,6 @@ def set_log_settings(connection: Connection, settings: Mapping[str, bool | int |
         "setting the log", connection.client.update_log_settings, settings=dict(settings)
     )
     _check("log", settings, _log(answer), connection.address)
-
-
-def trace_settings(connection: Connection, model: str = "") -> TraceSettings:
-    """The trace settings of a model, or the server's own without one: ``trace_level`` and others.
-
-    Raises:
-        EnvironmentFailedError: no answer within the connection's deadline, or the server has none.
-    """
-    return _trace(
-        connection.read("trace settings", connection.client.get_trace_settings, model_name=model)
-    )
 
 
 def set_trace_settings(

@@ -51,7 +51,7 @@ def versions(folder: Path) -> list[Path]:
 
 def _check(name: str, folder: Path) -> None:
     remedy = "Export the model with: harness export"
-    if not re.fullmatch(NAME, name) or name.endswith("\n"):
+    if not re.fullmatch(NAME, name):
         raise UsageError(f"{name!r} is no model name", remedy="Use letters, digits, dots, hyphens")
     if not (folder / "config.pbtxt").is_file():
         raise UsageError(

@@ -22,6 +22,7 @@ __all__ = [
     "complaint",
     "ending",
     "last_lines",
+    "lives",
     "server_and_stubs",
     "server_options",
     "starved",
@@ -34,9 +35,17 @@ EXIT_TIMEOUT_S = 4  # for requests in flight and stubs when it ends; a stub take
 METRICS_INTERVAL_MS = 200
 HTTP_THREADS = 8  # Triton's default
 LARGEST_START_BYTES = 1 << 18
-OWNED = re.compile(
-    r"--(model-(repository|store|control-mode)|(http|grpc|metrics)-port|load-model|backend-directory"
-    r"|cache-directory|repository-poll-secs|log-file)\b"
+OWNED = (
+    *(
+        "model-repository",
+        "model-store",
+        "model-control-mode",
+        "load-model",
+        "repository-poll-secs",
+    ),
+    *(f"{endpoint}-port" for endpoint in ("http", "grpc", "metrics")),
+    *(f"{endpoint}-address" for endpoint in ("http", "grpc", "metrics")),
+    *("backend-directory", "cache-directory", "log-file"),
 )
 # What it says of its command line, above hundreds of lines of help, and of its ports.
 COMPLAINT = re.compile(r"^\S*tritonserver: (.*)$|\] \"(failed to start .*?) *\"$", re.MULTILINE)
@@ -56,12 +65,7 @@ def server_options(extra_args: Sequence[str], *, address: str, gpu: bool) -> lis
         UsageError: an option that is the harness's own.
     """
     for argument in extra_args:
-        if OWNED.match(argument):
-            raise UsageError(
-                f"the option {argument.split('=')[0]} is the harness's own",
-                where="server.extra_args",
-                remedy="Leave it out",
-            )
+        _refuse_owned(argument.split("=")[0])
     options = [
         "--model-control-mode=explicit",
         "--disable-auto-complete-config",
@@ -77,6 +81,23 @@ def server_options(extra_args: Sequence[str], *, address: str, gpu: bool) -> lis
         # Else it fills the log with the libraries that it does not find.
         options += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     return [*options, *extra_args]
+
+
+def _refuse_owned(option: str) -> None:
+    # Triton reads its options with getopt, to which the beginning of a name is the name: --http-a.
+    name = option.removeprefix("--")
+    meant = next((own for own in OWNED if name and own.startswith(name)), None)
+    if name == option or meant is None:
+        return
+    longer = "" if meant == name else f" (--{meant})"
+    remedy = "Leave it out"
+    if meant.endswith("-address"):
+        remedy += ": what the harness serves listens on loopback only"
+    raise UsageError(
+        f"the option {option}{longer} is the harness's own",
+        where="server.extra_args",
+        remedy=remedy,
+    )
 
 
 def trace_options(logs: Path) -> list[str]:
@@ -106,6 +127,14 @@ def server_and_stubs(pid: int) -> list[tuple[ProcessRole, int]]:
         elif name.startswith(STUB):
             found.append(("stub", process.pid))
     return found
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def complaint(log: Path, start: int) -> str:

@@ -30,7 +30,6 @@ __all__ = [
     "MIN_BATCHES",
     "Interval",
     "Noise",
-    "batch_means",
     "interval_of_passes",
     "noise_of",
     "paired_ratio",
@@ -66,10 +65,6 @@ class Interval:
         """Whether the two intervals share a value; never without an interval."""
         return self.low <= other.high and other.low <= self.high
 
-    def scaled(self, factor: float) -> Interval:
-        """The same interval in another unit; ``factor`` is positive."""
-        return Interval(self.estimate * factor, self.low * factor, self.high * factor)
-
 
 def t_factor(degrees: int, confidence: float = 0.95) -> float:
     """Student's t for a two-sided interval with ``degrees`` degrees of freedom."""
@@ -95,32 +90,6 @@ def interval_of_passes(values: Floats, confidence: float = 0.95) -> Interval:
         return Interval(mean)
     half = t_factor(len(array) - 1, confidence) * float(array.std(ddof=1)) / math.sqrt(len(array))
     return Interval(mean, mean - half, mean + half)
-
-
-def batch_means(series: Floats, batches: int = MIN_BATCHES, confidence: float = 0.95) -> Interval:
-    """The mean of one long, correlated series, from the means of equal batches of it.
-
-    What is left over after the last whole batch counts in no batch. Each batch must be much longer than
-    the correlation in the series for the interval to be right.
-
-    Args:
-        series: values in the order of time, shape (samples,).
-        batches: how many; at least :data:`MIN_BATCHES`.
-        confidence: of the interval.
-
-    Raises:
-        ValueError: fewer batches than that.
-    """
-    if batches < MIN_BATCHES:
-        raise ValueError(
-            f"{batches} batches are too few for an interval: use {MIN_BATCHES} or more"
-        )
-    array = np.asarray(series, dtype=np.float64)
-    length = len(array) // batches
-    if length == 0:
-        return Interval(float(array.mean()) if len(array) else math.nan)
-    means = array[: length * batches].reshape(batches, length).mean(axis=1)
-    return interval_of_passes(means, confidence)
 
 
 @dataclass(frozen=True)

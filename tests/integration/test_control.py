@@ -104,7 +104,6 @@ def send(server: Server, model: str, requests: int, batch: int = 1) -> None:
 
 
 def test_the_effective_configuration_is_the_one_asked_for(control: Control) -> None:
-    control.ready(60)
     # Only here: where stubs start together on a busy machine, one now and then dies (see OWN_BATCHING).
     two = {"instance_group": [{"count": 2, "kind": "KIND_CPU"}]}
     control.load("identity", CONFIG | two, deadline_s=60)
@@ -218,7 +217,6 @@ def test_no_server_is_known_at_once_and_waited_for_where_it_reads(tmp_path: Path
             lambda: control.load("identity", deadline_s=20),
             control.server_metadata,
             lambda: control.snapshot("identity"),
-            lambda: control.ready(1),
         ):
             start = time.monotonic()
             with pytest.raises(EnvironmentFailedError):
@@ -231,7 +229,7 @@ def test_a_frozen_server_meets_the_deadline(tmp_path: Path) -> None:
         serving(ServerSpec(), tmp_path, logs=tmp_path, run_id="frozen") as server,
         Control(server.endpoints, deadline_s=0.5) as control,
     ):
-        control.ready(60)
+        wait_until(lambda: control.call("readiness", control.client.is_server_ready, deadline_s=60))
         pid = server.processes()[0][1]
         freeze(pid)
         # What is left of half a second when the question is sent.

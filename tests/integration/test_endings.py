@@ -96,12 +96,12 @@ def hanging_stub(model: Path) -> None:
         ("embedded", broken_code, 3, "from another planet"),
         ("embedded", bad_config, 3, "version policy"),
         ("embedded", no_backend, 3, "nosuch"),
-        ("embedded", hanging_stub, 3, "no answer within 12 s"),
+        ("embedded", hanging_stub, 3, "no answer within 8 s"),
         ("container", broken_weights, 3, "model.onnx failed"),
         ("container", bad_config, 3, "version policy"),
         # An image is asked which backends it has, before a model is loaded.
         ("container", no_backend, 2, "the server has no backend nosuch, it has python"),
-        ("container", hanging_stub, 3, "no answer within 12 s"),
+        ("container", hanging_stub, 3, "no answer within 8 s"),
     ],
 )
 def test_a_model_that_does_not_load_ends_the_run_with_the_reason(
@@ -117,7 +117,7 @@ def test_a_model_that_does_not_load_ends_the_run_with_the_reason(
     shutil.copytree(triton_models, models)
     spoil(models / "cnn")
     # Long enough for the server itself, and for the probes, on a busy machine.
-    more = ", ready_timeout: 12s" if spoil is hanging_stub else ""
+    more = ", ready_timeout: 8s" if spoil is hanging_stub else ""
     for _ in range(4):
         command = running(kind, more=more, models=models)
         command.watch()

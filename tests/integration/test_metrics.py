@@ -20,13 +20,7 @@ from harness.servers import serving
 from harness.servers.control import Control
 from harness.servers.readings.metric_log import MetricLog
 from harness.servers.readings.sources import sources_of
-from harness.servers.settings import (
-    log_settings,
-    record,
-    set_log_settings,
-    set_trace_settings,
-    trace_settings,
-)
+from harness.servers.settings import _log, _trace, record, set_log_settings, set_trace_settings
 from harness.servers.staging import staged
 from tests.footprint import wait_until
 
@@ -129,6 +123,16 @@ def test_reading_costs_next_to_nothing(server: Server) -> None:
         wait_until(lambda: rows.extend(log.drain()) or len({row[0] for row in rows}) >= 2)
         share = (used_s() - before_s) / (time.monotonic() - began_s)
     assert 0 < share < 0.05  # of one core; 0.5 % on an idle machine
+
+
+def log_settings(control: Control) -> dict[str, bool | int | str]:
+    return _log(control.read("log settings", control.client.get_log_settings))
+
+
+def trace_settings(control: Control, model: str = "") -> dict[str, tuple[str, ...]]:
+    """Those of a model, or the server's own without one."""
+    answer = control.read("trace settings", control.client.get_trace_settings, model_name=model)
+    return _trace(answer)
 
 
 def test_log_settings_are_read_and_set(control: Control) -> None:

@@ -21,11 +21,11 @@ from harness.models.dataset import clean, split
 from harness.models.evaluation import evaluate
 from harness.models.framework import load_keras, quiet
 from harness.models.onnx_file import run_onnx
-from harness.models.record import read_record
 from harness.models.sources import read_source
 from harness.models.training import train_network
 from harness.reference import read_reference
 from tests.footprint import wait_until
+from tests.trained import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

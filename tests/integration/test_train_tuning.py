@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.models.record import read_record
 from tests.footprint import wait_until
+from tests.trained import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.cli.calibrate import _plan, _show
-from harness.errors import UsageError
+from harness.cli.calibrate import _plan, _show, _write
+from harness.errors import EnvironmentFailedError, UsageError
 from harness.records import CalibrationRow
 from tests.served import write_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def asked(root: Path, sweep: str | None, **options: Any) -> tuple[set[str], int | None]:
@@ -77,3 +75,10 @@ def test_the_table_says_what_is_proved_and_what_is_not(capsys: pytest.CaptureFix
     http = "HTTP, client batch 1 4,779 0.035 0.196 0.367 ± 1.143 63.2 of 64 proved"
     assert lines[-2].split() == http.split()
     assert lines[-1].split()[-5:] == ["10.0", "of", "64", "not", "proved"]
+
+
+def test_figures_that_find_no_room_are_one_sentence(tmp_path: Path) -> None:
+    _write(tmp_path / "a.json", "{}\n")
+    assert (tmp_path / "a.json").read_text() == "{}\n"
+    with pytest.raises(EnvironmentFailedError, match=r"--json /dev/full: .*No space left.*choose"):
+        _write(Path("/dev/full"), "{}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,27 @@ def test_a_study_that_cannot_be_kept_is_not_begun(said: Callable[..., str], tmp_
     taken.touch()
     told = said("study", "learning-rate", "--output", taken / "studies", code=3)
     assert "cannot be written to (Not a directory). Choose another folder with --output." in told
+
+
+def test_logs_that_cannot_be_written_end_serve(said: Callable[..., str], tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.touch()
+    (tmp_path / "cnn").mkdir()
+    for logs, reason in ((taken, "File exists"), (taken / "logs", "Not a directory")):
+        told = said("serve", "cnn", "--repository", tmp_path, "--logs", logs, code=3)
+        assert told.startswith(f"error: {logs}: cannot be written to ({reason}). Choose")
+        assert told.endswith("another folder with --logs.")
+
+
+def test_a_file_of_figures_that_cannot_be_written_is_said_before_measuring(
+    said: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = said("calibrate", "--json", tmp_path)
+    assert f"--json {tmp_path}: is a folder. Give a file in it." in told
+    assert "there is no such folder" in said("calibrate", "--json", tmp_path / "no" / "a.json")
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)  # root may write anywhere
+    told = said("calibrate", "--json", tmp_path / "a.json", code=3)
+    assert "a.json: cannot be written (Permission denied). Free room on the disk or choose" in told
 
 
 def test_settings_that_are_not_there_say_what_to_give(said: Callable[..., str]) -> None:

@@ -44,6 +44,23 @@ def test_tensors_of_different_lengths_are_refused(tmp_path: Path) -> None:
         read_reference(path)
 
 
+def test_what_is_neither_tensor_nor_labels_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "reference.npz"
+    with path.open("wb") as file:
+        np.savez(file, **{"input:a": np.ones(3), "image": np.array(0)})
+    with pytest.raises(
+        UsageError, match=r"reference\.npz: holds 'image', which is neither.*export"
+    ):
+        read_reference(path)
+
+
+def test_a_tensor_without_examples_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "reference.npz"
+    write_reference(path, Reference({"a": np.array(1.0)}, {}))
+    with pytest.raises(UsageError, match="holds no examples"):
+        read_reference(path)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no archive"])
 def test_a_missing_or_damaged_file_says_how_to_make_it_anew(
     tmp_path: Path, content: bytes | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from harness.archive import RunDirectory
-from harness.errors import UsageError
+from harness.archive import KEPT_ROOM, RunDirectory
+from harness.errors import EnvironmentFailedError, UsageError
 from harness.report import rebuild
 from harness.report.anonymous import anonymous_record, names_in
 from harness.report.copying import copy_run
@@ -228,6 +229,47 @@ def test_the_serials_of_gpus_become_numbers(tmp_path: Path) -> None:
     plain = copy_run(run, tmp_path / "plain").metrics(1)
     assert plain is not None
     assert serials[0] in plain.column("labels").to_pylist()[0]
+
+
+def test_a_copy_leaves_nothing_of_the_run_that_it_replaces(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    """Its logs name host and paths; and a run that still went on held room on the disk."""
+    old = write_run(tmp_path / "old", SMALL)
+    old.logs.mkdir(exist_ok=True)
+    (old.logs / "tritonserver.log").write_text("started on buildbox-17 by alice")
+    old.write_record(run.record().model_copy(update={"status": "running"}))
+    assert (old.path / KEPT_ROOM).exists()
+    rebuild(run, old.path, anonymous=True)
+    assert not old.logs.exists()
+    assert not (old.path / KEPT_ROOM).exists()
+    assert not [secret for secret in SECRETS if secret in everything(old.path)]
+
+
+def test_a_copy_of_a_run_that_goes_on_keeps_no_room(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", SMALL)
+    run.write_record(run.record().model_copy(update={"status": "running"}))
+    copied = copy_run(run, tmp_path / "copy")
+    assert copied.record().status == "running"
+    assert (run.path / KEPT_ROOM).exists()
+    assert not (copied.path / KEPT_ROOM).exists()
+
+
+def test_logs_that_cannot_be_removed_are_said(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = write_run(tmp_path / "old", SMALL)
+    old.logs.mkdir(exist_ok=True)
+    remove = shutil.rmtree
+
+    def refuse(path: Path, **how: bool) -> None:
+        if path == old.logs:
+            raise PermissionError(13, "Permission denied", str(path))
+        remove(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(EnvironmentFailedError, match=r"logs: the run cannot be copied \(Perm"):
+        copy_run(run, old.path, anonymous=True)
 
 
 @pytest.mark.parametrize("damage", ["no table at all", "a column is missing"])

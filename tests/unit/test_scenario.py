@@ -115,6 +115,30 @@ def test_a_wrong_file_is_told_its_line_the_key_and_the_way_out(
     assert "\n" not in sentence
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("server: {tls: {hostname: x}}", "server.tls.hostname: unknown key. Known here: ca, certificate, key, http, grpc"),
+        ("server: {tls: {certifcate: x}}", "Did you mean certificate?"),
+        ("server: {rate_limiter: {resource: {R: 1}}}", "server.rate_limiter.resource: unknown key. Did you mean resources?"),
+        ("server: {rate_limiter: {what: 1}}", "Known here: resources, available, priority"),
+        ("server: {trace: {each: 1}}", "Known here: level, rate, count"),
+        ("server: {headers: {X-A: {enviro: A}}}", "server.headers.X-A.enviro: unknown key. Did you mean env?"),
+        ("server: {headers: {env: {value: A}}}", "server.headers.env.value: unknown key. Known here: env"),
+        ("server: {shm_sise: 1g}", "Did you mean shm_size?"),
+        ("generator: {cpu: 1}", "Did you mean cpus?"),
+        ("sweep: {dynamic_batching: {delay: 1}}", "Known here: max_queue_delay_us, preferred_batch_sizes, preserve_ordering"),
+        ("sweep: {dynamic_batching: [null, {max_queue_dely_us: 1}]}", "Did you mean max_queue_delay_us?"),
+        ("sweep: {load: {kind: closed, rate: 1}}", "Known here: kind, concurrency"),
+        ("sweep: {load: [{kind: ramp, from: 1, to: 2, ovr: 1s}]}", "Did you mean over?"),
+        ("sweep: {load: {kind: ramp, form: 1, to: 2, over: 1s}}", "Did you mean from?"),
+        ("slo: {p98: 1ms}", "Did you mean p99?"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_told_those_that_are_known_there(text: str, said: str) -> None:
+    assert said in complaint(f"{text}\n")
+
+
 def test_a_file_without_a_sweep_says_so() -> None:
     assert "sweep is missing" in complaint("model: cnn\n")
 

@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -229,6 +230,26 @@ def test_a_home_that_cannot_be_made_is_one_sentence(
     monkeypatch.setenv("TRITON_HARNESS_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(EnvironmentFailedError, match="TRITON_HARNESS_HOME"), locked(home(), print):
         pass
+
+
+def test_a_home_that_cannot_be_written_to_is_one_sentence() -> None:
+    (home() / ".lock").mkdir(parents=True)
+    with (
+        pytest.raises(EnvironmentFailedError, match=r"home: .*Is a directory.*TRITON_HARNESS_HOME"),
+        locked(home(), print),
+    ):
+        pass
+
+
+def test_no_room_for_an_installation_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(installation, "inspect", lambda _: SimpleNamespace(minor="3.11"))
+    monkeypatch.setattr(installation, "_check_room", lambda _: None)
+    monkeypatch.setattr(installation.tempfile, "mkdtemp", full)
+    with pytest.raises(EnvironmentFailedError, match=r"cannot be stored \(No space.*Free room"):
+        installation.install_environment(progress=print)
 
 
 def test_a_lock_is_waited_for_and_said_once(tmp_path: Path) -> None:

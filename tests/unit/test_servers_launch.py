@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.errors import EnvironmentFailedError, UsageError
 from harness.scenario import ServerSpec
-from harness.servers.container.create import PortTakenError, refusal
+from harness.servers.container.create import refusal
 from harness.servers.container.launch import (
     DEFAULT_IMAGE,
     STANDARD_PORTS,
@@ -23,6 +23,7 @@ from harness.servers.container.launch import (
     security_options,
 )
 from harness.servers.container.launch_command import compose_file, docker_run
+from harness.servers.ports import PortTakenError
 
 PORTS = {"http": 18000, "grpc": 18001, "metrics": 18002}
 
@@ -154,9 +155,27 @@ def test_the_compose_file_of_the_hosts_network_publishes_nothing() -> None:
     assert "environment" not in service
 
 
-def test_options_of_the_harness_are_not_for_others() -> None:
-    with pytest.raises(UsageError, match="--model-repository is the harness's own"):
-        launch(extra_args="--model-repository=/x")
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--model-repository=/x", "--model-repository is the harness's own. Leave it out"),
+        ("--http-port=1", "--http-port is the harness's own. Leave it out"),
+        ("--http-address=0.0.0.0", r"-address is the .*own. Leave it out: .* on loopback only"),
+        ("--grpc-address=::", "--grpc-address is the harness's own"),
+        ("--metrics-address", "--metrics-address is the harness's own"),
+        ("--http-a=0.0.0.0", r"--http-a \(--http-address\) is the harness's own"),
+        ("--log-fi=/x", r"--log-fi \(--log-file\) is the harness's own"),
+    ],
+)
+@pytest.mark.parametrize("network", ["bridge", "host"])
+def test_options_of_the_harness_are_not_for_others(option: str, said: str, network: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        launch(extra_args=option, network=network)
+
+
+@pytest.mark.parametrize("option", ["--http-thread-count=2", "--log-verbose=1", "--cache-config=a"])
+def test_other_options_are_passed_on(option: str) -> None:
+    assert option in launch(extra_args=option).command
 
 
 def test_a_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

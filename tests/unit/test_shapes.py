@@ -156,6 +156,11 @@ def test_a_replay_is_read_relative_to_the_scenario(tmp_path: Path) -> None:
         ("{kind: spike, base: 1, peak: 2, at: 3s, for: 1s, over: 4s}", "the spike ends 4 s after"),
         ("{kind: soak, for: 3s}", "a rate or a concurrency"),
         ("{kind: soak, rate: 1, concurrency: 1, for: 3s}", "a rate or a concurrency"),
+        ("{kind: soak, concurrency: 4, for: 10s, arrivals: constant}", "a soak with a concurrency is a closed loop, which has no arrivals: leave it out"),
+        ("{kind: soak, concurrency: 4, for: 10s, max_in_flight: 3}", "a closed loop, which has no max_in_flight"),
+        ("{kind: constant, rate: 100, arrivals: poisson}", "x.yaml:3: sweep.load.0.arrivals: unknown key. Known here: max_in_flight, kind, rate"),
+        ("{kind: poisson, rate: 100, arrivals: poisson}", "arrivals: unknown key"),
+        ("{kind: replay, file: fast.csv, arrivals: constant}", "arrivals: unknown key. Known here: max_in_flight, kind, file, speed"),
         ("{kind: burst, rate: 9, on: 0s, off: 1s}", "greater than 0"),
         ("{kind: poisson, rate: -1}", "greater than 0, not -1"),
         ("{kind: replay, file: absent.csv}", "absent.csv cannot be read"),
@@ -185,6 +190,18 @@ def test_a_wrong_load_is_one_sentence(text: str, said: str, tmp_path: Path) -> N
     with pytest.raises(UsageError, match=said) as caught:
         load_of(text, tmp_path)
     assert caught.value.exit_code == 2
+
+
+def test_a_run_whose_loads_said_more_than_they_heeded_stays_readable() -> None:
+    capped = {"arrivals": "poisson", "max_in_flight": 3}
+    loads = [
+        {"kind": "constant", "rate": 9, "arrivals": "poisson", "max_in_flight": None},
+        {"kind": "replay", "file": "log.csv", "requests": 3, "lasts_s": 2, "arrivals": None},
+        {"kind": "soak", "concurrency": 3, "for_s": 2, **capped},
+    ]
+    read = Scenario.model_validate({"name": "x", "sweep": {"load": loads}}).sweep.loads
+    assert read[0] == OpenLoad(rate=9, arrivals="constant")
+    assert read[2] == ClosedLoad(concurrency=3, duration_s=2)
 
 
 @pytest.mark.parametrize(

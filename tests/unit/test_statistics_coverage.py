@@ -7,20 +7,23 @@ that a run goes by: the targets must be met after each of the last two passes.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from harness.analysis.sections import LEAST_IN_BATCH
-from harness.statistics.intervals import MIN_BATCHES, batch_means, interval_of_passes
+from harness.analysis.sections import LEAST_IN_BATCH, sections_of
+from harness.point import ClosedLoad
+from harness.statistics.intervals import MIN_BATCHES, interval_of_passes
 from harness.statistics.quantiles import quantile_interval
 from harness.statistics.stopping import on_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.analysis.trial import TrialMeasures
     from harness.statistics.intervals import Interval
 
     Array = np.ndarray
@@ -74,6 +77,18 @@ def mean_interval(passes: Sequence[Array]) -> Interval:
 
 def p99_interval(passes: Sequence[Array]) -> Interval:
     return quantile_interval(passes, 0.99)
+
+
+def batches_of(values: Array) -> list[Array]:
+    """What a lone window is cut into whose right answers took ``values`` and came one a second."""
+    trial = SimpleNamespace(
+        record=SimpleNamespace(point=SimpleNamespace(load=ClosedLoad(concurrency=1))),
+        window_s=float(len(values)),
+        latency_ms=values,
+        service_ms=values,
+        done_s=np.arange(len(values)) + 0.5,
+    )
+    return [section.latency_ms for section in sections_of([cast("TrialMeasures", trial)])]
 
 
 def run(
@@ -138,8 +153,9 @@ def test_batches_cover_mean_and_p99_of_the_shortest_lone_window(
     covered = np.zeros(2)
     for number in range(RUNS):
         values = measure(np.random.default_rng([43, number]), MIN_BATCHES * LEAST_IN_BATCH)
-        batches = np.split(values, MIN_BATCHES)
-        covered += batch_means(values).contains(mean), p99_interval(batches).contains(p99)
+        batches = batches_of(values)
+        assert len(batches) == MIN_BATCHES
+        covered += mean_interval(batches).contains(mean), p99_interval(batches).contains(p99)
     assert (covered / RUNS >= 0.90).all(), covered
     assert (covered / RUNS <= 0.98).all(), covered
 

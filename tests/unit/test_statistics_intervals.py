@@ -11,7 +11,6 @@ from scipy import stats
 
 from harness.statistics.intervals import (
     Interval,
-    batch_means,
     interval_of_passes,
     noise_of,
     paired_ratio,
@@ -53,12 +52,10 @@ def test_the_unit_does_not_matter(values: list[float], factor: float) -> None:
         interval_of_passes(values),
         interval_of_passes([value * factor for value in values]),
     )
-    scaled = interval.scaled(factor)
-    assert scaled.estimate == pytest.approx(other.estimate)
-    assert scaled.high - scaled.low == pytest.approx(
+    assert interval.estimate * factor == pytest.approx(other.estimate)
+    assert (interval.high - interval.low) * factor == pytest.approx(
         other.high - other.low, rel=1e-6, abs=1e-9 * other.estimate
     )
-    assert scaled.half_width_relative == pytest.approx(interval.half_width_relative)
 
 
 def test_half_width_is_relative_to_the_estimate() -> None:
@@ -70,35 +67,6 @@ def test_half_width_is_relative_to_the_estimate() -> None:
 def test_intervals_overlap_where_they_share_a_value() -> None:
     assert Interval(1, 0, 2).overlaps(Interval(3, 2, 4))
     assert not Interval(1, 0, 2).overlaps(Interval(3, 2.1, 4))
-
-
-def test_batch_means_admit_correlation_that_the_plain_interval_denies() -> None:
-    rng = np.random.default_rng(3)
-    noise = rng.normal(size=20_000)
-    series = np.empty_like(noise)
-    series[0] = noise[0]
-    for i in range(1, len(noise)):  # AR(1), φ = 0.9: the mean's variance is 19 times the naive one
-        series[i] = 0.9 * series[i - 1] + noise[i]
-    naive = interval_of_passes(series)
-    batched = batch_means(series)
-    truth = 10.0 / math.sqrt(20_000)  # standard error of the mean: σ/(1−φ)/√n
-    assert (naive.high - naive.low) / 2 < truth
-    assert (batched.high - batched.low) / 2 == pytest.approx(2.09 * truth, rel=0.4)
-
-
-def test_what_is_left_after_the_last_whole_batch_is_in_none() -> None:
-    series = np.append(np.tile([1.0, 3.0], 20), 1e9)
-    assert batch_means(series) == Interval(2.0, 2.0, 2.0)
-
-
-def test_fewer_than_twenty_batches_are_refused() -> None:
-    with pytest.raises(ValueError, match="19 batches are too few"):
-        batch_means([1.0] * 100, batches=19)
-
-
-def test_a_series_shorter_than_its_batches_has_no_interval() -> None:
-    assert batch_means([1.0, 3.0]).estimate == 2.0
-    assert batch_means([1.0, 3.0]).half_width_relative == math.inf
 
 
 @given(arrays(np.float64, (6, 2), elements=rates))

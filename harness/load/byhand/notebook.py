@@ -75,6 +75,12 @@ class Notebook:
         self._windows_s: list[float] = []
         self._sealed = 0
         self._readings: list[tuple[int, str, int, float, int]] = []
+        # Once, before the load: later its own average would be that of the load, and git take its time.
+        self._surroundings = {
+            "host": host_facts(),
+            "packages": package_versions(),
+            "git_revision": git_revision(Path(__file__).parent),
+        }
         self._server = {"kind": "remote", **ask(target.http, "server")}
         self._effective = self._configuration()
         _make(path)
@@ -161,7 +167,7 @@ class Notebook:
             seed=self._seed,
         )
         scenario = {"name": self._name, "model": [self._target.model], "slo": {}}
-        record = {
+        record: dict[str, Any] = {
             "harness_version": __version__,
             "run_id": self._run_id,
             "name": self._name,
@@ -172,11 +178,9 @@ class Notebook:
             "seed": self._seed,
             "command": tuple(sys.argv),
             "planned_trials": self._sealed,
-            "host": host_facts(),
-            "packages": package_versions(),
+            **self._surroundings,
             "server": self._server,
             "model": {self._target.model: {}},
-            "git_revision": git_revision(Path(__file__).parent),
             "notes": (NOTE,),
         }
         self._run.write_record(RunRecord.model_validate(record))

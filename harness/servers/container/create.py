@@ -11,7 +11,7 @@ import psutil
 from harness.errors import EnvironmentFailedError, HarnessError, UsageError
 from harness.servers.container.engine import engine_errors
 from harness.servers.container.launch import MODELS
-from harness.servers.ports import LOOPBACK
+from harness.servers.ports import LOOPBACK, PortTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 
     from harness.servers.container.launch import Launch
 
-__all__ = ["PortTakenError", "create", "main_process", "start"]
+__all__ = ["create", "main_process", "start"]
 
 LARGEST_ENGINE_LOG = {"max-size": "64m", "max-file": "1"}
-
-
-class PortTakenError(EnvironmentFailedError):
-    """A port was free when it was picked, and somebody else was quicker."""
 
 
 def create(

@@ -11,10 +11,10 @@ import psutil
 from harness import processes
 from harness.errors import EnvironmentFailedError
 from harness.servers.container import engine
-from harness.servers.container.create import PortTakenError
 from harness.servers.inquiry import answers, metadata
+from harness.servers.ports import PortTakenError
 from harness.servers.server import Endpoints, Offers, ProcessRole
-from harness.servers.triton import complaint, ending, server_and_stubs
+from harness.servers.triton import complaint, ending, lives, server_and_stubs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +161,7 @@ class ContainerServer:
             )
         now = time.monotonic()
         doubtful = not watch.listening and now - self._inspected_s > INSPECT_EVERY_S
-        if not watch.ended.is_set() and not doubtful and (self.main is None or _lives(self.main)):
+        if not watch.ended.is_set() and not doubtful and (self.main is None or lives(self.main)):
             return None
         self._inspected_s = now
         watch.ended.wait(INSPECT_EVERY_S if watch.listening else 0)
@@ -176,7 +176,7 @@ class ContainerServer:
         except NotFound:
             state = {"Status": "removing"}
         except (DockerException, OSError) as error:
-            if self.main is not None and _lives(self.main):
+            if self.main is not None and lives(self.main):
                 return None
             return f"the container engine does not answer any more ({error})"
         if state.get("Running"):
@@ -222,13 +222,6 @@ class ContainerServer:
 
     def _last_lines(self) -> str:
         return processes.log_tail(self.log, LAST_LINES)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def _mebibytes(size_bytes: int | None) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from harness.errors import EnvironmentFailedError
 from harness.servers import leftovers
 from harness.servers.container import engine
-from harness.servers.container.create import PortTakenError, create, main_process, start
+from harness.servers.container.create import create, main_process, start
 from harness.servers.container.image import ensure_image, facts
 from harness.servers.container.launch import DEFAULT_IMAGE, plan_launch
 from harness.servers.container.server import ContainerServer
 from harness.servers.container.watch import ContainerWatch
-from harness.servers.ports import LOOPBACK, choose_ports
+from harness.servers.ports import LOOPBACK, choose_ports, started
 from harness.servers.server import Endpoints
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from harness.servers.leftovers import Claim
 
 __all__ = ["prepare_image", "serving_container"]
-
-ATTEMPTS = 3  # at ports that were free when they were picked
 
 
 def prepare_image(spec: ServerSpec, on_progress: Callable[[PullProgress], None]) -> None:
@@ -58,7 +56,7 @@ def serving_container(
         image_id = ensure_image(client, launch.image)
         image = facts(client, launch.image, image_id, run_id)
         with leftovers.claimed(run_id) as claim:
-            server = _started(
+            server = started(
                 lambda: _start(client, spec, repository, image, logs, run_id, claim),
                 given=all(asked.values()),
             )
@@ -70,17 +68,6 @@ def serving_container(
                     claim.forget_container()
     finally:
         client.close()
-
-
-def _started(start: Callable[[], ContainerServer], *, given: bool) -> ContainerServer:
-    """Start; again where somebody took a port between picking and using it."""
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return start()
-        except PortTakenError:
-            if given:
-                raise
-    return start()
 
 
 def _start(

@@ -69,21 +69,28 @@ def install_environment(
             except EnvironmentFailedError as error:
                 progress(f"Preparing it again: {error.what}")
         _check_room(GPU_NEEDED_BYTES if gpu else NEEDED_BYTES)
-        building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=home()))
+        try:
+            building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=home()))
+        except OSError as error:
+            raise _not_stored(error) from error
         try:
             _build(building, interpreter, progress, gpu=gpu)
             if folder.is_dir():
                 shutil.rmtree(folder)
             building.rename(folder)
         except OSError as error:
-            raise EnvironmentFailedError(
-                f"the server's environment cannot be stored ({error.strerror or error})",
-                where=str(home()),
-                remedy=ROOM,
-            ) from error
+            raise _not_stored(error) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
         return verified(folder)
+
+
+def _not_stored(error: OSError) -> EnvironmentFailedError:
+    return EnvironmentFailedError(
+        f"the server's environment cannot be stored ({error.strerror or error})",
+        where=str(home()),
+        remedy=ROOM,
+    )
 
 
 def remove_environments(progress: Callable[[str], None]) -> list[Path]:

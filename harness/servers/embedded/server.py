@@ -18,7 +18,7 @@ from harness.servers import leftovers
 from harness.servers.embedded.environment import ServerEnvironment, find_environment
 from harness.servers.embedded.memory import limited
 from harness.servers.inquiry import answers, metadata
-from harness.servers.ports import LOOPBACK, choose_ports
+from harness.servers.ports import LOOPBACK, PortTakenError, choose_ports, started
 from harness.servers.server import Endpoints, Offers
 from harness.servers.triton import (
     complaint,
@@ -31,7 +31,7 @@ from harness.servers.triton import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from harness.processes import ChildProcess
     from harness.scenario import ServerSpec
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddedServer", "serving_embedded"]
 
 STOP_GRACE_S = 6.0
-ATTEMPTS = 3  # at ports that were free when they were picked
 
 
 class EmbeddedServer:
@@ -133,15 +132,16 @@ class EmbeddedServer:
         """Wait until every endpoint answers.
 
         Raises:
+            PortTakenError: somebody was quicker to take a port.
             EnvironmentFailedError: the server ended, or the deadline passed; with the log's last lines.
         """
         deadline = time.monotonic() + deadline_s
         while not self._answers():
-            if failure := self.failure():
-                raise EnvironmentFailedError(failure)
             # It goes on without metrics where their port is taken.
-            if said := complaint(self._child.log, self._log_start):
-                raise EnvironmentFailedError(f"the server says: {said}")
+            said = complaint(self._child.log, self._log_start)
+            if what := self.failure() or (said and f"the server says: {said}"):
+                failed = PortTakenError if "already in use" in what else EnvironmentFailedError
+                raise failed(what)
             if time.monotonic() > deadline:
                 raise EnvironmentFailedError(
                     f"the server was not ready within {deadline_s:g} s; its log ends:\n"
@@ -203,22 +203,11 @@ def serving_embedded(
                 raise
             return server
 
-        server = _started(start, all(wanted.values()))
+        server = started(start, given=all(wanted.values()))
         try:
             yield server
         finally:
             server.stop()
-
-
-def _started(start: Callable[[], EmbeddedServer], given: bool) -> EmbeddedServer:  # noqa: FBT001
-    """Start; again where somebody took a port between picking and using it."""
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return start()
-        except EnvironmentFailedError as error:
-            if given or "already in use" not in error.what:
-                raise
-    return start()
 
 
 def _command(
