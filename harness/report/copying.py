@@ -53,12 +53,12 @@ def copy_run(run: RunDirectory, folder: Path, *, anonymous: bool = False) -> Run
             text = trial.model_dump_json(indent=1) + "\n"
             (partial / name / "trial.json").write_text(text, encoding="utf-8")
         copied = RunDirectory(folder)
-        shutil.rmtree(folder / "trials", ignore_errors=True)
-        partial.replace(folder / "trials")
         if copied.logs.is_symlink():
             copied.logs.unlink()
         elif copied.logs.exists():
             shutil.rmtree(copied.logs)  # not silently: they name host and paths
+        shutil.rmtree(folder / "trials", ignore_errors=True)
+        partial.replace(folder / "trials")
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise EnvironmentFailedError(

@@ -35,6 +35,11 @@ EXIT_TIMEOUT_S = 4  # for requests in flight and stubs when it ends; a stub take
 METRICS_INTERVAL_MS = 200
 HTTP_THREADS = 8  # Triton's default
 LARGEST_START_BYTES = 1 << 18
+# With these a server listens on other addresses than the loopback one; the last two have none that can be set.
+FOR_ALL_TO_REACH = (
+    *(f"{endpoint}-address" for endpoint in ("http", "grpc", "metrics")),
+    *("allow-sagemaker", "allow-vertex-ai"),
+)
 OWNED = (
     *(
         "model-repository",
@@ -44,7 +49,7 @@ OWNED = (
         "repository-poll-secs",
     ),
     *(f"{endpoint}-port" for endpoint in ("http", "grpc", "metrics")),
-    *(f"{endpoint}-address" for endpoint in ("http", "grpc", "metrics")),
+    *FOR_ALL_TO_REACH,
     *("backend-directory", "cache-directory", "log-file"),
 )
 # What it says of its command line, above hundreds of lines of help, and of its ports.
@@ -91,7 +96,7 @@ def _refuse_owned(option: str) -> None:
         return
     longer = "" if meant == name else f" (--{meant})"
     remedy = "Leave it out"
-    if meant.endswith("-address"):
+    if meant in FOR_ALL_TO_REACH:
         remedy += ": what the harness serves listens on loopback only"
     raise UsageError(
         f"the option {option}{longer} is the harness's own",

@@ -136,6 +136,14 @@ def test_room_for_the_word_on_its_end_is_kept_while_a_run_goes_on(tmp_path: Path
     assert run.record() == ended
 
 
+def test_room_that_cannot_be_freed_is_no_other_error(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "small", NOON)
+    (run.path / KEPT_ROOM).mkdir()
+    ended = record().model_copy(update={"status": "failed"})
+    run.write_record(ended)
+    assert run.record() == ended
+
+
 def test_a_half_written_trial_is_not_seen(tmp_path: Path) -> None:
     run = create_run(tmp_path, "small", NOON)
     run.seal_trial(trial(), samples(1), [])

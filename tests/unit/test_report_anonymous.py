@@ -260,6 +260,7 @@ def test_logs_that_cannot_be_removed_are_said(
 ) -> None:
     old = write_run(tmp_path / "old", SMALL)
     old.logs.mkdir(exist_ok=True)
+    before = old.record(), old.trials()
     remove = shutil.rmtree
 
     def refuse(path: Path, **how: bool) -> None:
@@ -270,6 +271,7 @@ def test_logs_that_cannot_be_removed_are_said(
     monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.raises(EnvironmentFailedError, match=r"logs: the run cannot be copied \(Perm"):
         copy_run(run, old.path, anonymous=True)
+    assert (old.record(), old.trials()) == before
 
 
 @pytest.mark.parametrize("damage", ["no table at all", "a column is missing"])

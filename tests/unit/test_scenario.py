@@ -302,3 +302,8 @@ def test_a_scenario_is_named_after_its_file_as_far_as_a_name_goes(
 ) -> None:
     (tmp_path / file).write_text(SMALL)
     assert read_scenario(tmp_path / file)[0].name == name
+
+
+def test_a_run_that_was_measured_with_bounds_and_no_target_stays_readable() -> None:
+    stored = {"name": "x", "sweep": {"concurrency": 1}, "measure": {"max_passes": 9}}
+    assert Scenario.model_validate(stored).measure.most_passes == 4

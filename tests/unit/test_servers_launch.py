@@ -163,6 +163,8 @@ def test_the_compose_file_of_the_hosts_network_publishes_nothing() -> None:
         ("--http-address=0.0.0.0", r"-address is the .*own. Leave it out: .* on loopback only"),
         ("--grpc-address=::", "--grpc-address is the harness's own"),
         ("--metrics-address", "--metrics-address is the harness's own"),
+        ("--allow-sagemaker=true", r"-sagemaker is the .*own. Leave it out: .* on loopback only"),
+        ("--allow-vertex=true", r"--allow-vertex \(--allow-vertex-ai\) is the harness's own"),
         ("--http-a=0.0.0.0", r"--http-a \(--http-address\) is the harness's own"),
         ("--log-fi=/x", r"--log-fi \(--log-file\) is the harness's own"),
     ],
@@ -173,7 +175,10 @@ def test_options_of_the_harness_are_not_for_others(option: str, said: str, netwo
         launch(extra_args=option, network=network)
 
 
-@pytest.mark.parametrize("option", ["--http-thread-count=2", "--log-verbose=1", "--cache-config=a"])
+@pytest.mark.parametrize(
+    "option",
+    ["--http-thread-count=2", "--log-verbose=1", "--cache-config=a", "--allow-gpu-metrics=0"],
+)
 def test_other_options_are_passed_on(option: str) -> None:
     assert option in launch(extra_args=option).command
 
