@@ -146,6 +146,7 @@ def send_for(server: Server, seconds: float) -> None:
             before = now
 
 
+@pytest.mark.long
 def test_steps_leave_a_run_that_can_be_reported(
     start: Start,
     harness: Callable[..., object],
@@ -360,7 +361,8 @@ def test_a_shape_is_sent_whole_and_ends_the_test(
     shape: str,
 ) -> None:
     keys, key, due, rates = SHAPES[shape]
-    load = f"{{kind: {shape}, {keys}, arrivals: constant}}"
+    gaps = "" if shape == "replay" else ", arrivals: constant"
+    load = f"{{kind: {shape}, {keys}{gaps}}}"
     (tmp_path / "log.csv").write_text("time_s\n0.4\n1\n3\n3\n4\n")
     for number in range(3):
         run_dir = tmp_path / f"run{number}"

@@ -419,6 +419,7 @@ def test_a_model_that_was_not_exported_is_bad_input(
     assert "harness export" in done.stderr
 
 
+@pytest.mark.long
 def test_a_window_shorter_than_one_request_is_bad_input_and_what_was_measured_is_kept(
     harness: Harness, tmp_path: Path
 ) -> None:

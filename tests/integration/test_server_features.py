@@ -38,6 +38,7 @@ measure: {{window: 2s, passes: 1, sentinels: false}}
 """
 
 
+@pytest.mark.long
 def test_repeated_inputs_hit_the_cache_and_the_report_says_so(
     harness: Harness, triton_models: Path, tmp_path: Path
 ) -> None:
