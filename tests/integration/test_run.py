@@ -348,6 +348,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_measured(
     assert not sealed(reports)
 
 
+@pytest.mark.long
 def test_a_run_with_tritonclient_works_as_well_and_leaves_nothing_behind(
     scenario: Path, triton_models: Path, tmp_path: Path
 ) -> None:
