@@ -92,7 +92,7 @@ def figure_sections(analysis: Analysis, cast: Cast, sheet: StyleSheet) -> list[S
             "Loads with a shape, over time",
             "Offered is what the shape asks for, sent and achieved what became of it; all passes on top of"
             " each other. Response times count from when a request was due, and stand where that was; a"
-            " p99 is drawn where enough requests were due."
+            " p99 is drawn where enough requests were due. Bands are 95 % intervals over the passes."
             + _first(MOST_PANELS, len(shaped_results(analysis)), "points whose load has a shape"),
             course_panels(analysis, cast, sheet),
         ),
