@@ -157,7 +157,7 @@ def test_an_interrupt_on_the_way(box: Box, store: Registry, number: int) -> None
 
 @pytest.mark.long
 def test_a_registry_that_breaks_off(box: Box, store: Registry) -> None:
-    """The engine itself asks again, five times in over a minute; then there is an end."""
+    """The engine itself asks again, by default five times in over a minute; then there is an end."""
     store.on_half = lambda: True
     options = ("-r", MODELS, "--container", "--image", store.image)
     with command("serve", "identity", *options) as process:
