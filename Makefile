@@ -15,10 +15,10 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 TRAINED := build/models/cnn/training.json
 EXPORTED := triton_models/cnn/export.json
 SLOWEST := --durations 25 --durations-min 10
-# What starts no server goes two at a time: the unit tests, and those that train.
-FITS := $(addprefix tests/integration/,test_train.py test_train_tuning.py)
-PAIRED := --numprocesses 2 --dist worksteal $(FITS) tests/unit
-ALONE := $(addprefix --ignore ,$(FITS)) tests/integration
+# What starts no server: the unit tests, and those that train.
+SERVERLESS := tests/unit $(addprefix tests/integration/,test_train.py test_train_tuning.py)
+# Two at a time, of which one has all that starts a server here (tests/conftest.py); what measures goes alone.
+SHARED := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LEFT_OUT = Left out: all other integration tests, as the embedded server needs Python 3.11 or 3.12 \
 	(make $@ SERVER_PYTHON=/path/to/python3.12 runs them too).
 
@@ -46,8 +46,8 @@ test-long: ## the tests that measure for minutes
 # Without a Python for the embedded server, what needs no server.
 .SECONDEXPANSION:
 test test-long: $$(and $$(SERVER_PYTHON),server) $(VENV)/.dev
-	$(BIN)/pytest -m "$(SELECTED)" $(SLOWEST) $(PAIRED)
-	$(if $(SERVER_PYTHON),$(BIN)/pytest -m "$(SELECTED)" $(SLOWEST) $(ALONE),echo >&2 "$(LEFT_OUT)")
+	$(BIN)/pytest -m "$(SELECTED) and not alone" $(SLOWEST) $(SHARED) $(if $(SERVER_PYTHON),tests,$(SERVERLESS))
+	$(if $(SERVER_PYTHON),$(BIN)/pytest -m "$(SELECTED) and alone" $(SLOWEST) tests,echo >&2 "$(LEFT_OUT)")
 
 lint: $(VENV)/.dev ## formatting, lint rules, types
 	$(BIN)/ruff format --check --quiet

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    from xdist.remote import Producer
 
 DRIVER = Path("/dev/nvidiactl")  # of NVIDIA
 # What a test says of GPUs: those so marked are skipped here, in CI as well, and why.
@@ -51,6 +54,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker(marker):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class Shares(LoadFileScheduling):
+    """What goes to the same process where two run the tests: all that looks at what one kind of server leaves."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if "container" in nodeid:
+            return "containers"
+        if file.startswith("tests/integration/") and "/test_train" not in file:
+            return "servers"
+        return file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Shares:
+    return Shares(config, log)
 
 
 def _fail_instead(report: pytest.TestReport | pytest.CollectReport) -> None:

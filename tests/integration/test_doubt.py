@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.alone
+
 SCENARIO = """\
 model: [MODELS]
 sweep: {concurrency: [4]}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.commands import RunCommand
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.alone, pytest.mark.long]
 
 KINDS = ("embedded", "container")
 

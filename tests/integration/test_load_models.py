@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.archive import RunDirectory
     from harness.records import TrialRecord
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.alone, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = """\

@@ -48,7 +48,7 @@ SATURATED_S = 10.0
 SETTLED_S = 5.0  # stubs that have just started take processor time of their own
 PAUSED = 0.005  # how far a pause of the machine may move the mean time between answers
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

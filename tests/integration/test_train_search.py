@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 def test_the_default_search_ends_in_ten_minutes_and_its_cnn_is_right_in_97_of_100(

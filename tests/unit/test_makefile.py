@@ -113,11 +113,11 @@ def test_without_a_python_for_the_server_the_tests_are_those_that_start_none(
     done = make(set_up, goal)
     assert done.returncode == 0, done.stderr
     (ran,) = done.stdout.splitlines()
-    assert ran.startswith(f"pytest {mark} ")
+    assert ran.startswith(f"pytest {mark} and not alone ")
     assert ran.split()[-3:] == [
+        "tests/unit",
         "tests/integration/test_train.py",
         "tests/integration/test_train_tuning.py",
-        "tests/unit",
     ]
     (said,) = done.stderr.splitlines()
     assert said == (
@@ -133,8 +133,11 @@ def test_with_one_beside_it_nothing_is_left_out(set_up: Path, goal: str, mark: s
     assert (done.returncode, done.stderr) == (0, "")
     server, *ran = done.stdout.splitlines()
     assert server == "harness server install --python python3.12"
-    assert [line.startswith(f"pytest {mark} ") for line in ran] == [True, True]
-    assert [line.split()[-1] for line in ran] == ["tests/unit", "tests/integration"]
+    shared, alone = ran
+    assert shared.startswith(f"pytest {mark} and not alone ")
+    assert alone.startswith(f"pytest {mark} and alone ")
+    assert [line.split()[-1] for line in ran] == ["tests", "tests"]
+    assert ("--numprocesses" in shared, "--numprocesses" in alone) == (True, False)
 
 
 def test_a_python_that_is_asked_for_by_name_is_obeyed_or_refused(checkout: Path) -> None:
