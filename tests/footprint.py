@@ -111,7 +111,7 @@ def nothing_left() -> Iterator[None]:
 def _held() -> set[str]:
     found: set[str] = set()
     # Containers have their servers below the engine, and other tests may use those meanwhile.
-    orphans = [process for process in psutil.process_iter() if process.ppid() == 1]
+    orphans = [process for process in psutil.process_iter(["ppid"]) if process.info["ppid"] == 1]
     for process in (*psutil.Process().children(recursive=True), *orphans):
         with suppress(psutil.Error):  # it has just gone
             words = " ".join([process.name(), *process.cmdline()])
