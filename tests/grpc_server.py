@@ -47,7 +47,7 @@ class Call:
 
     def hang_up(self, *, reset: bool) -> bytes:
         """Break the connection instead of answering."""
-        self._relay.cut(int(self._context.peer().rpartition(":")[2]), reset=reset)
+        self._relay.cut("grpc", int(self._context.peer().rpartition(":")[2]), reset=reset)
         return self.keep_silent()
 
 

@@ -29,8 +29,8 @@ class Relay:
     def __init__(self, upstream: Mapping[str, int]) -> None:
         self._upstream = upstream
         self._lock = threading.Lock()
-        # By the port that the server sees: its two ends.
-        self._open: dict[int, tuple[socket.socket, socket.socket]] = {}
+        # By the server's port and that which it sees, which alone may be that of two: their two ends.
+        self._open: dict[tuple[str, int], tuple[socket.socket, socket.socket]] = {}
         self._listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in upstream}
         self._threads = [
             threading.Thread(target=self._accept, args=item) for item in self._listeners.items()
@@ -51,10 +51,10 @@ class Relay:
                 with contextlib.suppress(OSError):  # it has just gone
                     visitor.shutdown(socket.SHUT_RDWR)
 
-    def cut(self, port: int, *, reset: bool) -> None:
-        """Break one connection: the one that the server sees coming from ``port``."""
+    def cut(self, name: str, port: int, *, reset: bool) -> None:
+        """Break one connection: the one that the server behind ``name`` sees coming from ``port``."""
         with self._lock, contextlib.suppress(OSError, KeyError):  # it has just gone
-            visitor, server = self._open[port]
+            visitor, server = self._open[name, port]
             if reset:
                 visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
             # The visitor's end is closed as soon as the server's is.
@@ -84,14 +84,14 @@ class Relay:
         with visitor, contextlib.suppress(OSError, KeyError):  # it breaks, or nobody is there
             with self._lock:
                 server = socket.create_connection(("127.0.0.1", self._upstream[name]))
-                port = server.getsockname()[1]
-                self._open[port] = visitor, server
+                key = name, server.getsockname()[1]
+                self._open[key] = visitor, server
             with server:
                 try:
                     _exchange(visitor, server)
                 finally:
                     with self._lock:
-                        del self._open[port]
+                        del self._open[key]
 
 
 def _exchange(visitor: socket.socket, server: socket.socket) -> None:
