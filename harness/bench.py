@@ -23,7 +23,7 @@ from harness.records import SAMPLE_DTYPE, TrialRecord
 from harness.repository.configuration import differences, with_server_configuration
 from harness.repository.features import with_features
 from harness.repository.probes import PROBE, probe_configuration, probe_files, probe_folder
-from harness.servers.connection import ConnectionBrokenError
+from harness.servers.connection import ConnectionBrokenError, NoAnswerError
 from harness.servers.control import Control, difference
 from harness.servers.gpus import require_gpus
 from harness.servers.readings.metric_log import MetricLog
@@ -83,6 +83,7 @@ class Bench:
         latest: the statistics after the last window of the current configuration.
         asked: the key of the configuration that the server was asked to take for the latest trial.
         stub_died: whether a stub has that nobody here can see.
+        hung: what a server of ours did not answer while it loaded a model; it may answer none from then on.
     """
 
     scenario: Scenario
@@ -100,6 +101,7 @@ class Bench:
     latest: Snapshot | None = None
     asked: str | None = None
     stub_died: bool = False
+    hung: str | None = None
 
     def __post_init__(self) -> None:
         """Begin to know how long requests take."""
@@ -107,11 +109,11 @@ class Bench:
 
     def failure(self) -> str | None:
         """What broke the server or the generator, one sentence; ``None`` while both are up."""
-        return self.watch.failure() or self.driver.failure()
+        return self.watch.failure() or self.driver.failure() or self.hung
 
     def confirmed_failure(self) -> str | None:
         """As :meth:`failure`, after one more look at the server: for when something has gone wrong."""
-        return self.watch.confirmed() or self.driver.failure()
+        return self.watch.confirmed() or self.driver.failure() or self.hung
 
     @contextmanager
     def probe(self, model: str, *, sleep_us: int) -> Iterator[str]:
@@ -122,13 +124,11 @@ class Bench:
         """
         like = self.models[model].configuration
         self._aim(None)
-        timeout_s = self.scenario.server.ready_timeout_s
         largest = max(self.scenario.sweep.batch_size)
         configuration = probe_configuration(like, sleep_us=sleep_us, largest_batch=largest)
         # A repository that is not ours does not hold it.
         files = probe_files() if self.scenario.server.kind == "remote" else None
-        self.watch.release()
-        self.control.load(PROBE, configuration, files=files, deadline_s=timeout_s)
+        self._request(PROBE, configuration, files)
         self.watch.settle(PROBE)
         try:
             self.driver.aim(target_of(self.server, PROBE, configuration))
@@ -201,19 +201,19 @@ class Bench:
         self.requested = with_features(wanted, self.scenario.server)
         if configuration.key in self.refused:
             raise EnvironmentFailedError(self.refused[configuration.key])
-        timeout_s = self.scenario.server.ready_timeout_s
-        self.watch.release()
         self.asked = configuration.key
         try:
             if self.stub_died:
+                self.watch.release()
                 self.control.unload(model.name)
-            self.control.load(model.name, self.requested, deadline_s=timeout_s)
+            self._request(model.name, self.requested)
             self.stub_died = False
             self.effective = self.control.effective_configuration(model.name)
         except ConnectionBrokenError:
             raise  # it says nothing of the configuration
         except EnvironmentFailedError as error:
-            if self.confirmed_failure() is None:
+            # A stub may hang once, where many start on a busy machine; but a second configuration is not tried twice.
+            if self.confirmed_failure() is None or (self.hung and self.refused):
                 self.refused[configuration.key] = str(error)
             raise
         self._aim(configuration)
@@ -221,6 +221,19 @@ class Bench:
         on_cpu = configuration.kind == "cpu"
         self.watch.settle(model.name, instances=configuration.instances if on_cpu else None)
         self.telemetry.refresh()  # other stubs now
+
+    def _request(
+        self, name: str, configuration: dict[str, Any], files: dict[str, bytes] | None = None
+    ) -> None:
+        """Have the server load a model, and note where it hangs."""
+        timeout_s = self.scenario.server.ready_timeout_s
+        self.watch.release()
+        try:
+            self.control.load(name, configuration, files=files, deadline_s=timeout_s)
+        except NoAnswerError as error:
+            if self.scenario.server.kind != "remote":  # nobody here can start that anew
+                self.hung = str(error)
+            raise
 
     def _find(self, configuration: ServerConfiguration, model: ExportedModel) -> None:
         """Take the configuration that is there, where none can be set."""

@@ -32,6 +32,10 @@ class ConnectionBrokenError(EnvironmentFailedError):
     """The connection to the server broke, or there is nobody."""
 
 
+class NoAnswerError(EnvironmentFailedError):
+    """The server did not answer a call in time."""
+
+
 class Connection:
     """A connection to a server's control plane. Use it as a context manager.
 
@@ -136,9 +140,7 @@ class Connection:
     def _sentence(self, what: str, deadline_s: float, error: Any) -> EnvironmentFailedError:  # noqa: ANN401
         status = str(error.status() or "")
         if "DEADLINE_EXCEEDED" in status:
-            return EnvironmentFailedError(
-                f"{what}: no answer within {deadline_s:.3g} s", where=self.address
-            )
+            return NoAnswerError(f"{what}: no answer within {deadline_s:.3g} s", where=self.address)
         message = self._access.redacted(str(error.message()))  # before it is cut
         message = " ".join(message[:LONGEST_MESSAGE].split()).rstrip(";. ")
         broken = any(a in status for a in AGAIN) or any(words in message for words in BROKEN)

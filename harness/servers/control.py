@@ -97,7 +97,7 @@ class Control(Connection):
                 what, remedy = f"{error.what} ({reason})", None
             else:
                 what, remedy = error.what, self._advice(model, polled=polled)
-            raise EnvironmentFailedError(what, where=error.where, remedy=remedy) from error
+            raise type(error)(what, where=error.where, remedy=remedy) from error
 
     def unload(self, model: str, *, deadline_s: float = CALL_DEADLINE_S) -> None:
         """Unload a model. The server answers at once, and lets requests in flight finish.

@@ -134,6 +134,43 @@ def test_a_model_that_does_not_load_ends_the_run_with_the_reason(
     command.assert_gone()
 
 
+HANGS_ONCE = """
+import pathlib, time
+_initialize = TritonPythonModel.initialize
+
+def initialize(self, args):
+    flag = pathlib.Path({flag!r})
+    if not flag.exists():
+        flag.touch()
+        time.sleep(1000)
+    _initialize(self, args)
+
+TritonPythonModel.initialize = initialize
+"""
+
+
+def test_a_stub_that_hangs_once_is_given_a_fresh_server(
+    running: Callable[..., RunCommand], triton_models: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(triton_models, models)
+    with (models / "cnn" / "1" / "model.py").open("a") as file:
+        file.write(HANGS_ONCE.format(flag=str(tmp_path / "hung")))
+    command = running("embedded", more=", ready_timeout: 8s", models=models)
+    command.watch()
+    first = command.servers()
+    wait_until(lambda: command.process.poll() is not None or set(command.servers()) - {*first}, 120)
+    command.note()
+    _, stderr = command.end()
+    assert command.process.returncode in (0, 4), (
+        stderr
+    )  # 4 where this machine leaves no valid point
+    failures = [trial.failure for trial in command.trials() if trial.failure]
+    assert ["no answer within 8 s" in failure for failure in failures] == [True]
+    assert command.status() == "complete"
+    command.assert_gone()
+
+
 LONG_STAGES = {
     "warm-up": "window: 1s, passes: 1, warmup_min: 60s, warmup_max: 90s",
     "window": "window: 90s, passes: 1, warmup_max: 300ms",
