@@ -30,7 +30,8 @@ class _State:
 def take_signals() -> None:
     """Treat SIGINT, SIGTERM and SIGHUP alike from now on: they raise ``KeyboardInterrupt`` and are remembered.
 
-    Under ``nohup`` a SIGHUP stays ignored. Nothing is said any more of one that Python drops, since it is not lost.
+    Under ``nohup`` a SIGHUP stays ignored. Nothing is said any more of one that Python drops, since it is not lost,
+    nor of what cannot be finalised after one, since it may be half made.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
@@ -39,7 +40,7 @@ def take_signals() -> None:
     before = sys.unraisablehook
 
     def unraisable(dropped: sys.UnraisableHookArgs) -> None:
-        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        if not _State.interrupted:
             before(dropped)
 
     sys.unraisablehook = unraisable

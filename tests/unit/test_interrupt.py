@@ -62,6 +62,34 @@ def test_any_other_error_that_python_drops_is_still_said() -> None:
     assert "ZeroDivisionError" in done.stderr
 
 
+HALF_MADE = """
+import os, signal
+from harness.interrupt import take_signals
+
+class Client:
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        sum(range(1000))
+        self.stream = None
+
+    def __del__(self):
+        self.stream
+
+take_signals()
+try:
+    Client()
+except KeyboardInterrupt as error:
+    error.__traceback__ = None
+    print("interrupted")
+"""
+
+
+def test_nothing_is_said_of_what_an_interrupt_left_half_made() -> None:
+    """Such is the client of a server's control plane."""
+    done = run(HALF_MADE)
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 0)
+
+
 TWICE = """
 import os, signal
 from harness.cli import console, main
