@@ -415,9 +415,12 @@ def listening(pid: int) -> set[str]:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("patience_s", ["1.0", "0"])
 def test_many_load_generators_are_locusts_own_distributed_mode(
-    start: Start, tmp_path: Path
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience_s: str
 ) -> None:
+    # For which the master waits for its workers' users, before it says that all of them run.
+    monkeypatch.setenv("LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP", patience_s)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     model = ("--model", "identity")

@@ -102,12 +102,19 @@ class Hand:
         return True
 
     def reached(self, user_count: int, **_: Any) -> None:  # noqa: ANN401 - Locust's own objects
-        """Locust has started as many users as it should; a worker hears of those of all workers."""
+        """Locust has started as many users as it should; a worker hears it of its master."""
         runner = self._environment.runner
         if isinstance(runner, locust.runners.WorkerRunner):
-            user_count = sum(runner.user_classes_count.values())
-        if self.session is not None:
+            gevent.spawn(self._reached_here, runner)
+        elif self.session is not None:
             self.session.wanted(user_count)
+
+    def _reached_here(self, worker: locust.runners.WorkerRunner) -> None:
+        """The master counts the users of all workers, and waits a second at most until they run."""
+        if worker.spawning_greenlet is not None:
+            worker.spawning_greenlet.join()
+        if self.session is not None and worker.state == locust.runners.STATE_RUNNING:
+            self.session.wanted(sum(worker.user_classes_count.values()))
 
     def stopping(self, **_: Any) -> None:  # noqa: ANN401 - Locust's own objects
         """Locust is about to stop all users."""
