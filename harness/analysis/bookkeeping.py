@@ -19,10 +19,19 @@ if TYPE_CHECKING:
     from harness.analysis.trial import TrialMeasures
     from harness.records import Calibration, CalibrationRow
 
-__all__ = ["calibration_row", "ceiling_share", "count_disagreement", "users_at_work"]
+__all__ = [
+    "SLOW_EDGE_MS",
+    "calibration_row",
+    "ceiling_share",
+    "count_disagreement",
+    "users_at_work",
+]
 
 MOST_OFF_LITTLE = 0.03
 MOST_OFF_COUNT = 0.02
+# Half of a statistics call: when the server counted is known no better. One that took longer than twice this is
+# a part of the window worth naming, and no excuse.
+SLOW_EDGE_MS = 5.0
 
 
 def users_at_work(result: PointResult) -> tuple[float, bool] | None:
@@ -41,7 +50,10 @@ def users_at_work(result: PointResult) -> tuple[float, bool] | None:
 
 
 def count_disagreement(trial: TrialMeasures) -> bool:
-    """Whether client and server count differently by more than what is in flight at the window's edges."""
+    """Whether client and server count differently by more than the window's edges explain.
+
+    At both edges requests are in flight, and the server counted at some time within its statistics call.
+    """
     if trial.server_requests is None:
         return False
     load, health = trial.record.point.load, trial.record.generator
@@ -49,7 +61,10 @@ def count_disagreement(trial: TrialMeasures) -> bool:
         in_flight = load.concurrency
     else:
         in_flight = health.max_in_flight if health else load.max_in_flight
-    allowed = max(MOST_OFF_COUNT * trial.server_requests, 2 * in_flight)
+    statistics, window_s = trial.record.statistics, trial.record.window_s
+    edge_s = min(statistics.edge_error_ms, SLOW_EDGE_MS) / 1e3 if statistics else 0.0
+    at_edges = 2 * (in_flight + edge_s * trial.server_requests / window_s) if window_s else 0.0
+    allowed = max(MOST_OFF_COUNT * trial.server_requests, at_edges)
     return abs(trial.requests - trial.server_requests) > allowed
 
 

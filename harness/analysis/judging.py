@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from harness.analysis.bookkeeping import count_disagreement
+from harness.analysis.bookkeeping import SLOW_EDGE_MS, count_disagreement
 from harness.analysis.broken import lasting, repetitions
 from harness.analysis.generator import (
     beyond_proof,
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from harness.scenario import Measure, Slo
 
 __all__ = ["judge"]
-
-# Half of a statistics call that took longer than twice this is a part of the window worth naming.
-SLOW_EDGE_MS = 5.0
 
 # What the system itself uses without disturbing anything.
 OTHERS_ALWAYS_FINE_CORES = 0.3

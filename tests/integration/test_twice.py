@@ -41,11 +41,11 @@ WITHIN = 0.05
 ATTEMPTS = 3
 # By how much all points may be faster and slower together from pass to pass on a machine that is a steady one.
 TOGETHER = 0.08
-# Many short windows, close together: where the machine drifts, seven of a second leave intervals thrice as wide.
+# Many short windows, close together: where the machine drifts, seven of a second leave intervals three times as wide.
 SEVEN_SECONDS = """\
 model: cnn
 sweep: {concurrency: [1, 2, 4, 8]}
-measure: {window: 100ms, passes: 70}
+measure: {window: 50ms, passes: 140}
 slo: {p99: 50ms, errors: 0}
 """
 
@@ -199,7 +199,7 @@ def test_the_quickstart_twice(quickstart: Analysis, harness: Harness, tmp_path: 
 def test_seven_seconds_a_point_make_narrow_intervals(
     harness: Harness, triton_models: Path, tmp_path: Path
 ) -> None:
-    """Narrow for the two minutes that the run takes: what drifts more slowly is not in them.
+    """Narrow for the three minutes that the run takes: what drifts more slowly is not in them.
 
     Two such runs, one right after the other, were 12.7 % apart with intervals of 9.4 %; so nothing is said
     here of a second run. A neighbour may take half of the processor meanwhile, for less than a second at a time;

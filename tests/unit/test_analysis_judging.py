@@ -132,6 +132,25 @@ def test_a_fault_has_its_verdict_and_says_why(
     assert words in "; ".join(point.reasons)
 
 
+@pytest.mark.parametrize(
+    ("edge_error_ms", "missing", "disagree"),
+    [(0.0, 15, False), (0.0, 20, True), (4.0, 20, False), (4.0, 30, True), (100.0, 30, True)],
+)
+def test_when_the_server_counted_is_known_no_better_than_its_statistics_took(
+    tmp_path: Path, edge_error_ms: float, missing: int, disagree: bool
+) -> None:
+    """Of about 800 requests, eight in flight; within 5 ms at both edges eight are answered."""
+
+    def counted(measured: Measured) -> Measured:
+        seen = measured.record.statistics
+        assert seen is not None
+        count = seen.success_count - missing
+        return statistics(success_count=count, edge_error_ms=edge_error_ms)(measured)
+
+    point = judged(tmp_path, counted)
+    assert (point.verdict is Verdict.COUNTS_DISAGREE) is disagree, point.reasons
+
+
 def test_idle_users_are_the_generators_fault(tmp_path: Path) -> None:
     def lazy(measured: Measured) -> Measured:  # one user in eight never sends
         return replace(measured, samples=measured.samples[measured.samples["user"] != 3])
