@@ -41,7 +41,7 @@ WITHIN = 0.05
 ATTEMPTS = 3
 # By how much all points may be faster and slower together from pass to pass on a machine that is a steady one.
 TOGETHER = 0.08
-# Many short windows, close together: where the machine drifts, seven of a second leave intervals three times as wide.
+# Many short windows: seven of a second leave intervals several times as wide (docs/statistics.md).
 SEVEN_SECONDS = """\
 model: cnn
 sweep: {concurrency: [1, 2, 4, 8]}
